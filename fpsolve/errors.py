@@ -32,7 +32,7 @@ class FpsolveError(Exception):
         return f"{place}: {message}" if place and message else place or message
 
     def as_record(self) -> dict[str, str]:
-        """The four parts by name, for the `error` entry of --json."""
+        """Return the four parts by name, for the `error` entry of --json."""
         return {"where": self.where, "found": self.found, "required": self.required, "remedy": self.remedy}
 
 
@@ -49,7 +49,7 @@ class RunError(FpsolveError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known word as ' Did you mean "x"?', or '' when none is near; appended to a remedy."""
+    """Return the nearest known word as ' Did you mean "x"?', or '' when none is near; appended to a remedy."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f' Did you mean "{near[0]}"?' if near else ""
 

@@ -1,0 +1,853 @@
+"""Closed forms for escape times, each with the reason where it does not apply.
+
+Everything is computed as the logarithm of the time: barriers of thousands of thermal energies are wanted.
+
+In one dimension every formula comes from the drift and the diffusion; with psi = integral of v / D, v the flux
+drift, exp(psi) is the density of a closed box at rest. In more dimensions they come from the loss at the minimum
+and at the saddle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.optimize import brentq
+
+from fpsolve.analyse.basins import (
+    NoStationaryPoint,
+    StationaryPoint,
+    descent,
+    entry_into,
+    minima_below,
+    minimum_near,
+    pass_between,
+    separation,
+    summit_between,
+)
+from fpsolve.analyse.basins import describe as describe_position
+from fpsolve.model.grid import BoolArray, FloatArray
+from fpsolve.model.noise import NOISE_GRADIENT_SHARE
+from fpsolve.model.problem import Problem
+from fpsolve.model.region import Region, point_weights
+
+# A formula counts one barrier: others matter (by exp(-3) = 5 %) when they are less than this higher or lower.
+RIVAL = 3.0  # [thermal energies]
+# Within this of the saddle an absorbing edge, or a wall, takes more than (1 - erf(sqrt 2)) / 2 = 2 % of the Gaussian.
+NEAR = 2.0  # [thermal energies]
+SAME_NOISE = 1e-9  # relative: less is rounding
+SAME_PLACE = 0.05  # [thermal energies]: what is said to be at the saddle itself
+# Eigenvalues of a Hessian below this share of the largest are rounding: the point is degenerate.
+DEGENERATE = 1e-9
+
+POINTS_PER_CELL = 16  # to find edges of the target and zeros of the drift along an axis
+FEWEST_POINTS = 4001
+
+# The exact integral: panels with Gauss-Legendre nodes, split until their last two coefficients are rounding.
+NODES = 20
+FIRST_PANELS = 128
+MOST_PANELS = 4_000
+NARROWEST_PANEL = 1e-13  # of the whole interval
+RESOLVED = 1e-13
+SETTLED = 1e-12  # change of the logarithm when all panels are halved
+UNSETTLED = 1e-6  # above this the result is refused
+HALVINGS = 3
+
+HALVES = "the formulas are for a passage into the far well (absorbing on the saddle halves the time)"
+
+
+class DoesNotApply(Exception):  # noqa: N818  # not an error: the answer of a formula
+    """A formula cannot be evaluated; the message is the reason."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClosedForm:
+    """What a formula gives for an escape time.
+
+    log_time: ln of the time; None where the formula has no value.
+    applies: whether it should agree with the equation, to its accuracy. A formula may have a value and not apply.
+    reason: why it does not apply, a clause for the report; None where it does.
+    """
+
+    log_time: float | None
+    applies: bool
+    reason: str | None
+
+    @property
+    def value(self) -> float | None:
+        """The time, or None where there is none or it exceeds the floating-point numbers."""
+        if self.log_time is None or self.log_time > math.log(np.finfo(np.float64).max):
+            return None
+        return math.exp(self.log_time)
+
+    @property
+    def log10(self) -> float | None:
+        """Decimal logarithm of the time."""
+        return None if self.log_time is None else self.log_time / math.log(10.0)
+
+
+def closed_forms(problem: Problem, start: Sequence[float], target: Region) -> dict[str, ClosedForm]:
+    """Every closed form for the mean time from a start to a target, by name, in the order of FORMULAS.
+
+    Raises CaseError when the start is not a point of the grid.
+    """
+    point_weights(problem.grid, start, "escape.start")
+    passage = _Passage(problem, np.asarray(start, dtype=np.float64), target)
+    return {name: formula(passage) for name, formula in FORMULAS.items()}
+
+
+@final
+@dataclass(frozen=True)
+class _Passage:
+    """A start, a target and what several formulas need of the way between."""
+
+    problem: Problem
+    start: FloatArray  # (axes,)
+    target: Region
+
+    @cached_property
+    def low_noise(self) -> ClosedForm:
+        return _closed_form(lambda: _low_noise(self.barrier))
+
+    @cached_property
+    def langer(self) -> ClosedForm:
+        return self.low_noise if self.problem.grid.dimensions == 1 else _closed_form(lambda: _langer(self))
+
+    @cached_property
+    def barrier(self) -> _Barrier:
+        return _barrier(_Line(self.problem), float(self.start[0]), self.target)
+
+    def check_one_axis(self, formula: str) -> None:
+        if (axes := self.problem.grid.dimensions) != 1:
+            reason = f"the grid has {axes} dimensions; {formula} has one"
+            raise DoesNotApply(reason)
+
+    def check_constant_noise(self) -> None:
+        if self.problem.diffusion.constant is None:
+            raise DoesNotApply(_noise_changes(self))
+
+    def check_boltzmann(self) -> float:
+        """The temperature, when exp(-loss/T) is the density at rest."""
+        landscape = self.problem.landscape
+        if landscape.loss is None:
+            reason = "the landscape gives a drift and no loss"
+            raise DoesNotApply(reason)
+        if not landscape.is_gradient:
+            reason = "the drift is not minus the gradient of the loss"
+            raise DoesNotApply(reason)
+        self.check_constant_noise()
+        if self.problem.temperature is None:
+            reason = "the diffusion is not proportional to the mobility, so exp(-loss/T) is not the density at rest"
+            raise DoesNotApply(reason)
+        return self.problem.temperature
+
+
+def kramers(passage: _Passage) -> ClosedForm:
+    """Kramers (1940): one dimension, constant D, any drift.
+
+    tau = 2 pi / sqrt(L''_a |L''_b|) exp((L_b - L_a) / D), a the minimum and b the saddle; with a mobility m and D = T m
+    1/m times that, with T in the exponent. For D constant it is the low-noise formula.
+    """
+
+    def checks() -> None:
+        passage.check_one_axis("Kramers' formula")
+        passage.check_constant_noise()
+
+    return _if_allowed(checks, lambda: passage.low_noise)
+
+
+def eyring_kramers(passage: _Passage) -> ClosedForm:
+    """Eyring-Kramers: D = T I, unit mobility; tau = 2 pi / |l_b| sqrt(|det H_b| / det H_a) exp((L_b - L_a) / T).
+
+    l_b is the negative eigenvalue of the Hessian H_b at the saddle (Bovier et al. 2004, Theorem 3.2).
+    """
+
+    def checks() -> None:
+        passage.check_boltzmann()
+        mobility = passage.problem.landscape.mobility
+        if not np.allclose(mobility, np.eye(len(mobility)), rtol=0.0, atol=1e-12):
+            reason = "the mobility is not the identity: Langer's formula is the one with a mobility"
+            raise DoesNotApply(reason)
+
+    return _if_allowed(checks, lambda: passage.langer)
+
+
+def langer(passage: _Passage) -> ClosedForm:
+    """Langer (1969): drift -M grad L, D = T M; tau = 2 pi / l sqrt(|det H_b| / det H_a) exp((L_b - L_a) / T).
+
+    l is the positive eigenvalue of -M H_b: the rate at which the saddle is left.
+    """
+
+    def checks() -> None:
+        passage.check_boltzmann()
+
+    return _if_allowed(checks, lambda: passage.langer)
+
+
+def low_noise(passage: _Passage) -> ClosedForm:
+    """One dimension, any D(x), by Laplace's method: the leading order of the exact integral for weak noise.
+
+    tau = 2 pi / sqrt(|m_a| m_b) (D_b / D_a)**(1/2 - alpha) exp(-integral from a to b of m / D), m the drift as given,
+    m_a and m_b its slopes; alpha = 0 (Ito), 1/2 (Stratonovich), 1 (isothermal).
+    """
+    return _if_allowed(lambda: passage.check_one_axis("the low-noise formula"), lambda: passage.low_noise)
+
+
+def exact_integral(passage: _Passage) -> ClosedForm:
+    """One dimension, any D(x): the mean first-passage time itself (Gardiner 2009, section 5.5.1).
+
+    With psi = integral of v / D and the far end reflecting or far away,
+    tau = integral over y of exp(-psi(y)) / D(y) * integral over z before y of exp(psi(z)),
+    y from the start to the target. Between two absorbing ends, with S(y, z) = integral of exp(-psi) / D,
+    tau = S(x, r) / S(l, r) integral_l^x S(l, z) exp(psi(z)) dz + S(l, x) / S(l, r) integral_x^r S(z, r) exp(psi(z)) dz.
+    Absorbing walls count as target.
+    """
+
+    def value() -> tuple[float, str | None]:
+        line, start = _Line(passage.problem), float(passage.start[0])
+        return _log_passage_time(line, start, _reach(line, start, passage.target)), None
+
+    return _if_allowed(lambda: passage.check_one_axis("the integral"), lambda: _closed_form(value))
+
+
+FORMULAS: dict[str, Callable[[_Passage], ClosedForm]] = {
+    "kramers": kramers,
+    "eyring_kramers": eyring_kramers,
+    "langer": langer,
+    "low_noise": low_noise,
+    "exact_integral": exact_integral,
+}
+
+
+def _if_allowed(checks: Callable[[], object], formula: Callable[[], ClosedForm]) -> ClosedForm:
+    """The formula, or the reason why one of the checks forbids it."""
+    try:
+        checks()
+    except DoesNotApply as refusal:
+        return ClosedForm(None, False, str(refusal))
+    return formula()
+
+
+def _closed_form(formula: Callable[[], tuple[float, str | None]]) -> ClosedForm:
+    """The ln of the time and the doubt that a formula gives, or the reason why it gives none."""
+    try:
+        log_time, doubt = formula()
+    except DoesNotApply as refusal:
+        return ClosedForm(None, False, str(refusal))
+    except NoStationaryPoint as absence:
+        return ClosedForm(None, False, absence.found)
+    return ClosedForm(log_time, doubt is None, doubt)
+
+
+def _noise_changes(passage: _Passage) -> str:
+    """That D depends on the position, and how much: between minimum and saddle where they are known."""
+    traces = np.einsum("ii...->...", passage.problem.diffusion_at_cells)
+    place = "over the grid"
+    if passage.problem.grid.dimensions == 1 and passage.low_noise.log_time is not None:
+        barrier = passage.barrier
+        traces = barrier.line.diffusion(np.linspace(barrier.minimum, barrier.saddle, FEWEST_POINTS))
+        place = "between the minimum and the saddle"
+    ratio = float(traces.max() / traces.min())
+    if ratio < 1.0 + SAME_NOISE:
+        return "the noise is given as a function of the position, if a constant one; give it as a number or a matrix"
+    return f"the noise depends on the position: D changes {f'{ratio:.2g}' if ratio < 10.0 else f'{ratio:.0f}'}-fold {place}"
+
+
+# Over the loss, in any number of dimensions
+
+
+def _langer(passage: _Passage) -> tuple[float, str | None]:
+    """ln of Langer's time, and what speaks against it."""
+    problem, temperature = passage.problem, passage.check_boltzmann()
+    minimum = minimum_near(problem, passage.start)
+    found = pass_between(problem, minimum.position, passage.target)
+    if found.begins == "before":
+        reason = "the saddle lies inside the target"
+        raise DoesNotApply(reason)
+    saddle = found.saddle
+    for name, point in (("minimum", minimum), ("saddle", saddle)):
+        sizes = np.abs(point.eigenvalues)
+        if sizes.min() <= DEGENERATE * sizes.max():
+            reason = f"the {name} is degenerate: the Hessian has the eigenvalue {sizes.min():.2g} there"
+            raise DoesNotApply(reason)
+    growth = eigh(-saddle.hessian, np.linalg.inv(problem.landscape.mobility), eigvals_only=True)[-1]
+    stiffness = np.log(np.abs(saddle.eigenvalues)).sum() - np.log(minimum.eigenvalues).sum()
+    barrier = (saddle.loss - minimum.loss) / temperature
+    log_time = math.log(2.0 * math.pi / growth) + 0.5 * stiffness + barrier
+    begins_on_it = f"the target begins at the saddle; {HALVES}" if found.begins == "on" else None
+    doubt = _low_barrier(barrier) or begins_on_it or _doubt_over_loss(passage, temperature, minimum, saddle)
+    return float(log_time), doubt
+
+
+def _low_barrier(barrier: float) -> str | None:
+    return f"barrier/noise is only {barrier:.2g}" if barrier < 1.0 else None
+
+
+def _doubt_over_loss(
+    passage: _Passage, temperature: float, minimum: StationaryPoint, saddle: StationaryPoint
+) -> str | None:
+    """What else on the way to the target matters at this temperature."""
+    problem = passage.problem
+    around = min(4.0 * temperature, 0.5 * (saddle.loss - minimum.loss))
+    closed = _neighbourhood(problem, saddle, around)
+    return (
+        _doubt_beyond(passage, temperature, saddle)
+        or _doubt_walls(problem, temperature, {"minimum": minimum, "saddle": saddle})
+        or _doubt_passes(passage, temperature, minimum, saddle.loss, closed, around)
+        or _doubt_minima(problem, temperature, minimum, saddle.loss, closed)
+    )
+
+
+def _doubt_beyond(passage: _Passage, temperature: float, saddle: StationaryPoint) -> str | None:
+    """Whether the loss falls from the saddle into the target, and at least two thermal energies before it begins."""
+    problem = passage.problem
+    _, vectors = np.linalg.eigh(saddle.hessian)
+    nudge = vectors[:, 0] * 0.05 * problem.grid.spacings.min()
+    ways = [descent(problem, saddle.position + side * nudge) for side in (-1.0, 1.0)]
+    entries = [entry for way in ways if (entry := entry_into(problem, way, passage.target)) is not None]
+    if not entries:
+        ends = " and ".join(describe_position(problem.grid, way[-1]) for way in ways)
+        return f"from the saddle the loss falls to {ends}, neither of them in the target"
+    assert problem.landscape.loss is not None
+    drop = (saddle.loss - float(problem.landscape.loss(np.array(entries).T).max())) / temperature
+    return _begins_near("the target begins", drop, "beyond")
+
+
+def _begins_near(what: str, drop: float, side: str) -> str | None:
+    """The doubt that an absorbing edge `drop` thermal energies below the saddle raises."""
+    if drop >= NEAR:
+        return None
+    place = "at" if drop < SAME_PLACE else f"{drop:.1f} thermal energies {side}"
+    return f"{what} {place} the saddle; {HALVES}"
+
+
+def _doubt_walls(problem: Problem, temperature: float, points: dict[str, StationaryPoint]) -> str | None:
+    """Whether a wall cuts the Gaussian around the minimum or the saddle."""
+    for name, point in points.items():
+        values, vectors = np.linalg.eigh(point.hessian)
+        variances = temperature * (vectors**2 / np.abs(values)).sum(axis=1)
+        for axis, x, variance in zip(problem.grid.axes, point.position, variances, strict=True):
+            for wall in () if axis.periodic else (axis.lower, axis.upper):
+                if (wall - x) ** 2 < 2.0 * NEAR * variance:
+                    return f"the wall {axis.name} = {wall:g} lies within {NEAR:g} thermal energies of the {name}"
+    return None
+
+
+def _doubt_passes(
+    passage: _Passage,
+    temperature: float,
+    minimum: StationaryPoint,
+    height: float,
+    closed: BoolArray,
+    around: float,
+) -> str | None:
+    """Whether there is a way out that is hardly higher than the saddle, around its closed neighbourhood."""
+    problem = passage.problem
+    try:
+        cell = summit_between(problem, minimum.position, passage.target, closed)
+    except NoStationaryPoint:
+        return None
+    summit = problem.grid.positions(problem.grid.index_of(np.array([cell])))
+    assert problem.landscape.loss is not None
+    excess = float(problem.landscape.loss(summit)[0]) - height
+    # The way around the neighbourhood itself is higher by `around`, where the ridge is a parabola.
+    if excess > min(RIVAL * temperature, 0.75 * around):
+        return None
+    place = describe_position(problem.grid, summit[:, 0])
+    return (
+        f"a second way out, near {place}, is only {max(excess, 0.0) / temperature:.2g} thermal energies higher; "
+        "the formulas count one"
+    )
+
+
+def _doubt_minima(
+    problem: Problem, temperature: float, minimum: StationaryPoint, height: float, closed: BoolArray
+) -> str | None:
+    """Whether another minimum on this side of the saddle holds much of the probability."""
+    for other in minima_below(problem, minimum.position, height, closed):
+        excess = (other.loss - minimum.loss) / temperature
+        if excess < RIVAL and separation(problem.grid, other.position, minimum.position) > 1.0:
+            return _another_minimum(describe_position(problem.grid, other.position), excess)
+    return None
+
+
+def _another_minimum(place: str, excess: float) -> str:
+    amount = f"{excess:.2g} thermal energies higher" if excess > 0.0 else f"{-excess:.2g} thermal energies lower"
+    return f"another minimum on this side of the saddle, at {place}, is only {amount}" if excess > 0.0 else (
+        f"another minimum on this side of the saddle, at {place}, is {amount}"
+    )
+
+
+def _neighbourhood(problem: Problem, saddle: StationaryPoint, height: float) -> BoolArray:
+    """Cells around a saddle where the quadratic form of |H| / 2 stays below a height, and those within a cell of it."""
+    grid = problem.grid
+    values, vectors = np.linalg.eigh(saddle.hessian)
+    offsets = grid.positions() - saddle.position[:, None]
+    for axis, row in zip(grid.axes, offsets, strict=True):
+        if axis.periodic:
+            row -= (axis.upper - axis.lower) * np.rint(row / (axis.upper - axis.lower))
+    energy = 0.5 * (np.abs(values)[:, None] * (vectors.T @ offsets) ** 2).sum(axis=0)
+    adjoining: BoolArray = (np.abs(offsets) < grid.spacings[:, None]).all(axis=0)
+    return adjoining | (energy < height)
+
+
+# Along the line, in one dimension
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A problem of one dimension as functions of a number; a periodic axis goes round and round."""
+
+    problem: Problem
+
+    def bounds(self, start: float) -> tuple[float, float]:
+        """How far there is something to look at: the walls, or once round to either side."""
+        axis = self.problem.grid.axes[0]
+        length = axis.upper - axis.lower
+        return (start - length, start + length) if axis.periodic else (axis.lower, axis.upper)
+
+    def points(self, lower: float, upper: float) -> FloatArray:
+        """Points close enough to find edges and zeros between."""
+        return np.linspace(lower, upper, max(FEWEST_POINTS, POINTS_PER_CELL * self.problem.grid.size + 1))
+
+    def positions(self, x: FloatArray) -> FloatArray:
+        """The points (points,) as positions (1, points) between the ends of the axis."""
+        axis = self.problem.grid.axes[0]
+        x = np.atleast_1d(x)
+        return (axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x)[None, :]
+
+    def drift(self, x: FloatArray) -> FloatArray:
+        return self.problem.landscape.drift(self.positions(x))[0]
+
+    def diffusion(self, x: FloatArray) -> FloatArray:
+        return self.problem.diffusion.matrix(self.positions(x))[0, 0]
+
+    def level(self, region: Region, x: FloatArray) -> FloatArray:
+        return region.level(self.positions(x))
+
+    def drift_slope(self, x: float) -> float:
+        """Derivative of the drift [1/time]."""
+        landscape, position = self.problem.landscape, self.positions(np.array(x))
+        slope = 0.0
+        if landscape.hessian is not None:
+            slope -= float(landscape.mobility[0, 0] * landscape.hessian(position)[0, 0, 0])
+        if landscape.extra_drift is not None:
+            slope += float(landscape.extra_drift.derivative()(position)[0, 0, 0])
+        return slope
+
+    def drift_zeros(self, lower: float, upper: float) -> FloatArray:
+        """Where the drift changes its sign, ascending; minima (stable) and saddles (unstable) take turns."""
+        points = self.points(lower, upper)
+        signs = np.sign(self.drift(points))
+        # A zero that happens to be a point keeps the sign before it.
+        signs = signs[np.maximum.accumulate(np.where(signs != 0.0, np.arange(signs.size), 0))]
+        (before,) = np.nonzero(signs[:-1] * signs[1:] < 0.0)
+        return np.array([_root(self.drift, points[k], points[k + 1]) for k in before])
+
+    def work(self, points: FloatArray) -> FloatArray:
+        """Integral of drift / D from every point to the next, (points - 1,) [thermal energies].
+
+        drift / D is v / D, whose potential may be known, and the convention's share of D' / D.
+        """
+        exponent = self.problem.exponent
+        total = np.zeros(len(points) - 1)
+        if exponent.potential is not None:
+            total += np.diff(exponent.potential(self.positions(points)))
+        if exponent.remainder is not None:
+            total += [self._remainder_integral(*ends) for ends in zip(points[:-1], points[1:], strict=True)]
+        if self.problem.diffusion.constant is None:
+            share = NOISE_GRADIENT_SHARE[self.problem.diffusion.convention]
+            total += share * np.diff(np.log(self.diffusion(points)))
+        return total
+
+    def _remainder_integral(self, lower: float, upper: float) -> float:
+        def coarse(edges: FloatArray) -> BoolArray:
+            return _sample(self, edges, 0).unsure > RESOLVED
+
+        edges = _refined(np.linspace(lower, upper, FIRST_PANELS + 1), coarse)
+        return float(_sample(self, edges, 0).remainder.sum())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What can be reached from a start before it is absorbed: an interval and what its ends are."""
+
+    lower: float
+    upper: float
+    ends: tuple[str, str]  # "target", "absorbing" (a wall) or "reflecting" (a wall)
+
+    @property
+    def exits(self) -> tuple[bool, bool]:
+        """Which ends absorb."""
+        return self.ends[0] != "reflecting", self.ends[1] != "reflecting"
+
+
+def _reach(line: _Line, start: float, target: Region) -> _Reach:
+    """The part of the axis around a start that is not target."""
+    lower, upper = line.bounds(start)
+    edges = [_first_edge(line, start, wall, target) for wall in (lower, upper)]
+    walls = line.problem.grid.axes[0].walls
+    ends = ["target" if edge is not None else str(wall) for edge, wall in zip(edges, walls, strict=True)]
+    if "target" not in ends and "absorbing" not in ends:
+        reason = "the target cannot be reached: no edge of it lies on the axis"
+        raise DoesNotApply(reason)
+    reach = _Reach(lower if edges[0] is None else edges[0], upper if edges[1] is None else edges[1], (ends[0], ends[1]))
+    if any(leaves and end == start for leaves, end in zip(reach.exits, (reach.lower, reach.upper), strict=True)):
+        reason = "the start lies on the edge of the target"
+        raise DoesNotApply(reason)
+    return reach
+
+
+def _first_edge(line: _Line, start: float, wall: float, target: Region) -> float | None:
+    """Where the target begins on the way from the start to a wall; None where it does not."""
+    points = line.points(start, wall)
+    (inside,) = np.nonzero(line.level(target, points) > 0.0)
+    if inside.size == 0:
+        return None
+    if inside[0] == 0:
+        reason = "the start lies in the target"
+        raise DoesNotApply(reason)
+    ends = points[inside[0] - 1 : inside[0] + 1]
+    return _root(lambda x: line.level(target, x), *ends)
+
+
+def _root(function: Callable[[FloatArray], FloatArray], lower: float, upper: float) -> float:
+    """Where a function changes its sign, to rounding."""
+    tolerance = 4.0 * np.finfo(np.float64).eps
+    return float(brentq(lambda x: float(function(np.array(x))[0]), lower, upper, xtol=1e-300, rtol=tolerance))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Barrier:
+    """The barrier on a line: from the minimum, where the drift is stable, over the saddle, where it is not."""
+
+    line: _Line
+    minimum: float
+    saddle: float
+    height: float  # integral of -drift / D from the minimum to the saddle [thermal energies]
+    doubt: str | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way from the minimum outward to one end: the zeros of the drift on it, and the end.
+
+    places, heights [thermal energies above the minimum], unstable: (marks,), the minimum first and the end last.
+    saddle_behind: the first saddle behind the end, with its height; None where there is none.
+    """
+
+    places: FloatArray
+    heights: FloatArray
+    unstable: BoolArray
+    end: str
+    saddle_behind: tuple[float, float] | None
+
+    @property
+    def top(self) -> float:
+        """Height of the highest point."""
+        return float(self.heights.max())
+
+
+def _low_noise(barrier: _Barrier) -> tuple[float, str | None]:
+    """ln of the low-noise time, and what speaks against it."""
+    line, ends = barrier.line, np.array([barrier.minimum, barrier.saddle])
+    slopes = np.array([line.drift_slope(x) for x in ends])
+    diffusion = line.diffusion(ends)
+    lower, upper = line.bounds(barrier.minimum)
+    # A quadratic well is narrower than the axis: its variance is D / |slope|.
+    if slopes[0] >= 0.0 or slopes[1] <= 0.0 or (diffusion > np.abs(slopes) * (upper - lower) ** 2).any():
+        reason = f"the drift has the slopes {slopes[0]:.2g} and {slopes[1]:.2g} at minimum and saddle: they are not quadratic"
+        raise DoesNotApply(reason)
+    log_time = math.log(2.0 * math.pi) - 0.5 * float(np.log(np.abs(slopes)).sum()) + barrier.height
+    if line.problem.diffusion.constant is None:
+        share = NOISE_GRADIENT_SHARE[line.problem.diffusion.convention]  # 1 - alpha
+        log_time += (share - 0.5) * float(np.log(diffusion[1] / diffusion[0]))
+    return log_time, barrier.doubt
+
+
+def _barrier(line: _Line, start: float, target: Region) -> _Barrier:
+    """The lowest barrier between a start and the ends that absorb, and what speaks against counting it alone."""
+    reach = _reach(line, start, target)
+    zeros = line.drift_zeros(*line.bounds(start))
+    minimum = _minimum_on(line, start, zeros)
+    if not reach.lower < minimum < reach.upper:
+        reason = "the drift carries the start into the target: there is no barrier"
+        raise DoesNotApply(reason)
+    ways = [_way(line, minimum, zeros, reach, side) for side in (0, 1)]
+    out, other = sorted(ways, key=lambda way: math.inf if way.end == "reflecting" else way.top)
+    place, height, doubt = _saddle_on(out)
+    start_height = abs(float(line.work(np.sort(np.array([minimum, start])))[0]))
+    near_start = f"the start lies only {height - start_height:.1f} thermal energies below the saddle"
+    doubt = (
+        _low_barrier(height)
+        or doubt
+        or (near_start if height - start_height < NEAR else None)
+        or _doubt_other_side(line, other, height)
+        or _doubt_in_series(line, out, height)
+    )
+    return _Barrier(line, minimum, place, height, doubt)
+
+
+def _minimum_on(line: _Line, start: float, zeros: FloatArray) -> float:
+    """The stable zero of the drift that the start is carried to."""
+    lower, upper = line.bounds(start)
+    drift = float(line.drift(np.array(start))[0])
+    at_start = np.abs(zeros - start) < 1e-12 * (upper - lower)
+    if at_start.any():
+        found = float(zeros[at_start][0])
+        if line.drift_slope(found) > 0.0:
+            reason = f"the start is a saddle, with a way down to either side ({_name(line, start)})"
+            raise DoesNotApply(reason)
+        return found
+    ahead = zeros[zeros > start] if drift > 0.0 else zeros[zeros < start][::-1]
+    if drift == 0.0 or ahead.size == 0:
+        reason = f"there is no minimum: the drift carries the start {_name(line, start)} to an end of the axis"
+        raise DoesNotApply(reason)
+    return float(ahead[0])
+
+
+def _way(line: _Line, minimum: float, zeros: FloatArray, reach: _Reach, side: int) -> _Way:
+    """The way from the minimum to the lower (side 0) or upper (side 1) end."""
+    end, sign = (reach.lower, reach.upper)[side], (-1.0, 1.0)[side]
+    outward = sorted((x for x in zeros if sign * x >= sign * minimum), key=lambda x: sign * x)
+    # Zeros take turns: the minimum is stable, the next one outward is not, and so on.
+    unstable = dict(zip(outward, np.arange(len(outward)) % 2 == 1, strict=True))
+    places = [x for x in outward if sign * x <= sign * end]
+    behind = [x for x in outward if sign * x > sign * end and unstable[x]][:1]
+    if places[-1] != end:
+        places.append(end)
+    marks = np.array([*places, *behind])
+    ascending = marks if side else marks[::-1]
+    heights = np.concatenate([[0.0], np.cumsum(sign * -(line.work(ascending)[:: int(sign)]))])
+    count = len(places)
+    return _Way(
+        marks[:count],
+        heights[:count],
+        np.array([bool(unstable.get(x, False)) for x in places]),
+        reach.ends[side],
+        (behind[0], float(heights[count])) if behind else None,
+    )
+
+
+def _saddle_on(way: _Way) -> tuple[float, float, str | None]:
+    """Place and height of the saddle on a way out; the doubt that the end is too close to it."""
+    what = "the target begins" if way.end == "target" else "an absorbing wall stands"
+    highest = int(np.argmax(way.heights))
+    if way.unstable[highest]:
+        drop = way.top - float(way.heights[-1])
+        return float(way.places[highest]), way.top, _begins_near(what, drop, "beyond")
+    if way.saddle_behind is not None:
+        place, height = way.saddle_behind
+        doubt = _begins_near(what, height - way.top, "before")
+        if doubt is not None:
+            return place, height, doubt
+    reason = f"{what} on the way up, before any saddle"
+    raise DoesNotApply(reason)
+
+
+def _doubt_other_side(line: _Line, way: _Way, height: float) -> str | None:
+    """Whether what lies on the other side of the minimum matters: a way out, a wall, a minimum."""
+    highest = int(np.argmax(way.heights))
+    if way.end != "reflecting" and way.top < height + RIVAL:
+        excess = f"{way.top - height:.2g} thermal energies higher"
+        return f"a second way out, over {_name(line, way.places[highest])}, is only {excess}; the formulas count one"
+    if way.end == "reflecting":
+        if way.heights[-1] < NEAR:
+            return f"the wall {_name(line, way.places[-1])} lies within {NEAR:g} thermal energies of the minimum"
+        highest = len(way.places)
+    return _doubt_minima_on(line, way, slice(1, highest))
+
+
+def _doubt_in_series(line: _Line, way: _Way, height: float) -> str | None:
+    """Whether other minima and saddles on the way out matter."""
+    passed = way.heights.tolist().index(way.top) if way.top == height else len(way.places) - 1
+    for mark in np.nonzero(way.unstable)[0]:
+        if mark != passed and way.heights[mark] > height - RIVAL:
+            below = f"{height - way.heights[mark]:.2g} thermal energies lower"
+            return f"another saddle on the way, at {_name(line, way.places[mark])}, is only {below}"
+    for mark in range(passed + 1, len(way.places) - 1):
+        if way.heights[mark:].max() - way.heights[mark] > height - RIVAL:
+            return f"beyond the saddle another minimum, at {_name(line, way.places[mark])}, delays the passage"
+    return _doubt_minima_on(line, way, slice(1, passed))
+
+
+def _doubt_minima_on(line: _Line, way: _Way, marks: slice) -> str | None:
+    """Whether one of the marks is a minimum that holds much of the probability."""
+    for place, height, unstable in zip(way.places[marks], way.heights[marks], way.unstable[marks], strict=True):
+        if not unstable and height < RIVAL:
+            return _another_minimum(_name(line, place), float(height))
+    return None
+
+
+def _name(line: _Line, place: float) -> str:
+    return describe_position(line.problem.grid, line.positions(np.array(place))[:, 0])
+
+
+# The exact integral
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """psi = integral of v / D, and ln D, at the Gauss-Legendre nodes of panels.
+
+    remainder: integral over each panel of the part of v / D that has no known potential; unsure: its error.
+    """
+
+    widths: FloatArray  # (panels,)
+    psi: FloatArray  # (panels, NODES), 0 at the origin
+    log_diffusion: FloatArray  # (panels, NODES)
+    remainder: FloatArray  # (panels,)
+    unsure: FloatArray  # (panels,)
+
+
+def _legendre_tables() -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Nodes and weights on [-1, 1]; values at the nodes -> Legendre coefficients; -> integrals from -1 to the nodes.
+
+    The integral of P_k is (P_(k+1) - P_(k-1)) / (2 k + 1), with P_(-1) = -1.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    polynomials = np.polynomial.legendre.legvander(nodes, NODES)  # (nodes, order)
+    orders = np.arange(NODES)
+    coefficients = (orders[:, None] + 0.5) * polynomials[:, :NODES].T * weights
+    below = np.concatenate([-np.ones((NODES, 1)), polynomials[:, : NODES - 1]], axis=1)
+    integrals = (polynomials[:, 1:] - below) / (2.0 * orders + 1.0)
+    return nodes, weights, coefficients, integrals @ coefficients
+
+
+NODE, WEIGHT, COEFFICIENTS, ANTIDERIVATIVE = _legendre_tables()
+
+
+def _tail(values: FloatArray) -> FloatArray:
+    """Size of the last two Legendre coefficients, (panels,), of values at the nodes: what the panel does not resolve."""
+    return np.abs(values @ COEFFICIENTS[-2:].T).max(axis=1)
+
+
+def _sample(line: _Line, edges: FloatArray, origin: int) -> _Sample:
+    """Sample the panels between edges; psi counts from the edge number `origin`."""
+    halves = 0.5 * np.diff(edges)[:, None]
+    points = 0.5 * (edges[:-1] + edges[1:])[:, None] + halves * NODE
+    positions, exponent = line.positions(points.ravel()), line.problem.exponent
+    diffusion = line.problem.diffusion.matrix(positions)[0, 0]
+    slope = np.zeros(points.size) if exponent.remainder is None else exponent.remainder(positions)[0]
+    bad = ~(np.isfinite(slope) & np.isfinite(diffusion) & (diffusion > 0.0))
+    if bad.any():
+        reason = f"drift and D must be finite and D positive, but are not at {_name(line, points.ravel()[bad][0])}"
+        raise DoesNotApply(reason)
+    slope = slope.reshape(points.shape) * halves
+    remainder = slope @ WEIGHT
+    # Summed from the origin outward: a sum from the wall would round at the height of the wall.
+    before = np.concatenate([-np.cumsum(remainder[:origin][::-1])[::-1], [0.0], np.cumsum(remainder[origin:])])
+    psi = before[:-1, None] + slope @ ANTIDERIVATIVE.T
+    if exponent.potential is not None:
+        potential = exponent.potential(positions).reshape(points.shape)
+        psi += potential - exponent.potential(line.positions(edges[origin]))
+    unsure = _tail(slope) - 8.0 * np.finfo(np.float64).eps * np.abs(slope).max(axis=1)
+    return _Sample(2.0 * halves[:, 0], psi, np.log(diffusion).reshape(points.shape), remainder, unsure)
+
+
+def _refined(edges: FloatArray, coarse: Callable[[FloatArray], BoolArray]) -> FloatArray:
+    """Halve panels for as long as they are too coarse."""
+    narrowest = NARROWEST_PANEL * (edges[-1] - edges[0])
+    while edges.size < MOST_PANELS:
+        halved = coarse(edges) & (np.diff(edges) > narrowest)
+        if not halved.any():
+            break
+        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])[halved]]))
+    return edges
+
+
+def _log_passage_time(line: _Line, start: float, reach: _Reach) -> float:
+    """ln of the mean first-passage time; the panels are halved until it settles."""
+
+    def sampled(edges: FloatArray) -> tuple[_Sample, int]:
+        split = int(np.searchsorted(edges, start))
+        return _sample(line, edges, split), split
+
+    sides = [np.linspace(start, end, FIRST_PANELS + 1) for end in (reach.lower, reach.upper)]
+    edges = _refined(np.unique(np.concatenate(sides)), lambda edges: _coarse(*sampled(edges), reach.exits))
+    value = _log_time(*sampled(edges), reach.exits)
+    for _ in range(HALVINGS):
+        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
+        last, value = value, _log_time(*sampled(edges), reach.exits)
+        if abs(value - last) <= SETTLED + 8.0 * np.finfo(np.float64).eps * abs(value):
+            return value
+    if abs(value - last) > UNSETTLED:
+        reason = (
+            f"the integral still changes by {abs(value - last):.1g} when its {edges.size // 2} panels are halved "
+            "(does D vanish somewhere?)"
+        )
+        raise DoesNotApply(reason)
+    return value
+
+
+def _log_time(sample: _Sample, split: int, exits: tuple[bool, bool]) -> float:
+    """ln tau for a start on the edge number `split`. Only positive terms are added."""
+    speed, scale, widths = sample.psi, -sample.psi - sample.log_diffusion, sample.widths
+    if exits == (True, False):
+        speed, scale, widths, split = speed[::-1, ::-1], scale[::-1, ::-1], widths[::-1], len(widths) - split
+    if exits != (True, True):
+        return _log_integral((scale + _log_cumulative(speed, widths))[split:], widths[split:])
+    from_lower = _log_cumulative(scale, widths)[:split]
+    to_upper = _log_cumulative(scale[::-1, ::-1], widths[::-1])[::-1, ::-1][split:]
+    below, above = _log_integral(scale[:split], widths[:split]), _log_integral(scale[split:], widths[split:])
+    first = above + _log_integral(from_lower + speed[:split], widths[:split])
+    second = below + _log_integral(to_upper + speed[split:], widths[split:])
+    return float(np.logaddexp(first, second) - np.logaddexp(below, above))
+
+
+def _log_panels(log_values: FloatArray, widths: FloatArray) -> FloatArray:
+    """ln of the integral of exp(log_values) over each panel, (panels,)."""
+    peaks = log_values.max(axis=1)
+    return np.asarray(np.log(0.5 * widths * (np.exp(log_values - peaks[:, None]) @ WEIGHT)) + peaks)
+
+
+def _log_integral(log_values: FloatArray, widths: FloatArray) -> float:
+    """ln of the integral of exp(log_values) over all panels."""
+    return float(np.logaddexp.reduce(_log_panels(log_values, widths)))
+
+
+def _log_cumulative(log_values: FloatArray, widths: FloatArray) -> FloatArray:
+    """ln of the integral of exp(log_values) from the first edge to every node, (panels, NODES)."""
+    peaks = log_values.max(axis=1, keepdims=True)
+    inside = 0.5 * widths[:, None] * (np.exp(log_values - peaks) @ ANTIDERIVATIVE.T)
+    # Where a panel is too coarse to matter, the antiderivative may come out below zero.
+    log_inside = np.log(np.maximum(inside, np.finfo(np.float64).tiny)) + peaks
+    whole = np.logaddexp.accumulate(_log_panels(log_values, widths))
+    return np.logaddexp(np.concatenate([[-np.inf], whole[:-1]])[:, None], log_inside)
+
+
+def _coarse(sample: _Sample, split: int, exits: tuple[bool, bool]) -> BoolArray:
+    """Panels whose unresolved part, times their largest share in the time, is above rounding."""
+    speed, scale = sample.psi, -sample.psi - sample.log_diffusion
+    rough = np.zeros(len(sample.widths))
+    for values in (speed, scale):
+        rough = np.maximum(rough, _tail(np.exp(values - values.max(axis=1, keepdims=True))))
+    totals = _log_panels(speed, sample.widths), _log_panels(scale, sample.widths)
+    shares = []
+    if exits[1]:
+        shares.append(_log_pairs(*totals, split))
+    if exits[0]:
+        shares.append(_log_pairs(totals[0][::-1], totals[1][::-1], len(sample.widths) - split)[::-1])
+    # With two exits the time is at most that through either alone.
+    whole = min(share.max() for share in shares)
+    share = np.exp(np.minimum(np.maximum.reduce(shares) - whole, 0.0))
+    rounding = 16.0 * np.finfo(np.float64).eps * np.abs(sample.psi).max(axis=1)
+    return (rough * share > RESOLVED + rounding) | (sample.unsure > RESOLVED)
+
+
+def _log_pairs(speed: FloatArray, scale: FloatArray, split: int) -> FloatArray:
+    """ln of the largest term of the double sum over z <= y, y from `split` on, in which each panel stands, (panels,)."""
+    outer = np.where(np.arange(scale.size) >= split, scale, -np.inf)
+    ahead = np.maximum.accumulate(outer[::-1])[::-1]
+    return np.maximum(speed + ahead, outer + np.maximum.accumulate(speed))

@@ -1,0 +1,209 @@
+"""The generator: on the grid, the Fokker-Planck equation is a Markov chain.
+
+    dP_i/dt = sum over edges (rate into i - rate out of i) - sum over exits of i
+
+P is the probability of a cell (density times volume). Edges carry forward and backward rates, exits lead out for
+good; all are >= 0, so probability stays positive, and what leaves one cell arrives in another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+import numpy as np
+import scipy.sparse as sparse
+
+from fpsolve.discretise import kernels
+from fpsolve.discretise.edges import Edges, Exits, build_edges, cut_exits
+from fpsolve.errors import CaseError
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+from fpsolve.model.problem import Problem
+from fpsolve.model.region import Region
+
+# A cell whose edge meets a target within this part of its length is itself absorbed: 1 / fraction would be a rate
+# that says nothing about the physics and ruins the conditioning.
+NEAREST_CUT = 1e-3
+MOST_TURNS = 80  # bisection alone would need 3 times 50
+
+
+@final
+@dataclass(frozen=True)
+class Generator:
+    """Rates between the cells of a problem.
+
+    active: cells that hold probability, (cells,); those of an absorbed target do not, and have no edges.
+    """
+
+    problem: Problem
+    edges: Edges
+    exits: Exits
+    active: BoolArray
+
+    @classmethod
+    def of(cls, problem: Problem) -> Generator:
+        """The generator of a problem with its walls."""
+        edges, exits = build_edges(problem)
+        return cls(problem, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the problem."""
+        return self.problem.grid
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can leave."""
+        return self.exits.cell.size == 0
+
+    @cached_property
+    def losses(self) -> FloatArray:
+        """Rate of leaving for good from every cell, (cells,) [1/time]."""
+        return np.bincount(self.exits.cell, self.exits.rate, minlength=self.grid.size)
+
+    @cached_property
+    def departure(self) -> FloatArray:
+        """Total rate out of every cell, along edges and exits, (cells,) [1/time]."""
+        size = self.grid.size
+        out = np.bincount(self.edges.origin, self.edges.forward, minlength=size)
+        total: FloatArray = out + np.bincount(self.edges.end, self.edges.backward, minlength=size) + self.losses
+        return total
+
+    def apply(self, probability: FloatArray) -> FloatArray:
+        """dP/dt, (cells,) [1/time]. Sums to minus the outflow, to rounding."""
+        change = -self.losses * probability
+        kernels.collect(self.edges.origin, self.edges.end, self.current(probability), change)
+        return change
+
+    def adjoint(self, function: FloatArray) -> FloatArray:
+        """The backward (Kolmogorov) operator on a function of the cells, (cells,): its mean rate of change."""
+        change = -self.losses * function
+        edges = self.edges
+        kernels.adjoint(edges.origin, edges.end, edges.forward, edges.backward, function, change)
+        return change
+
+    def current(self, probability: FloatArray) -> FloatArray:
+        """Probability per unit time along every edge, (edges,): the very numbers that move the probability."""
+        edges = self.edges
+        out = np.empty(edges.origin.size)
+        kernels.edge_current(edges.origin, edges.end, edges.forward, edges.backward, probability, out)
+        return out
+
+    def outflow(self, probability: FloatArray) -> FloatArray:
+        """Probability per unit time through every gate, (gates,) [1/time]."""
+        return np.bincount(
+            self.exits.gate, self.exits.rate * probability[self.exits.cell], minlength=len(self.exits.gates)
+        )
+
+    def flux(self, probability: FloatArray, weights: FloatArray) -> float:
+        """Net probability per unit time out of a region given by its weights; minus the change of its occupation."""
+        along = self.current(probability) @ (weights[self.edges.origin] - weights[self.edges.end])
+        leaving = (self.exits.rate * probability[self.exits.cell]) @ weights[self.exits.cell]
+        return float(along + leaving)
+
+    def matrix(self) -> sparse.csc_matrix:
+        """The generator as a sparse matrix Q on all cells, dP/dt = Q P; columns sum to minus the losses."""
+        edges, size = self.edges, self.grid.size
+        rows = np.concatenate([edges.end, edges.origin, np.arange(size)])
+        columns = np.concatenate([edges.origin, edges.end, np.arange(size)])
+        values = np.concatenate([edges.forward, edges.backward, -self.departure])
+        return sparse.csc_matrix((values, (rows, columns)), shape=(size, size))
+
+    def killed(self, region: Region, where: str = "target") -> Generator:
+        """The same chain absorbed in a region: edges are cut where its surface crosses them.
+
+        Raises CaseError when the region holds no cell centre, or all of them.
+        """
+        level = region.level(self.grid.positions())
+        inside = (level > 0.0) & self.active
+        if not inside.any() or inside.all():
+            found = f"the region {region.name!r} holds {'no cell' if not inside.any() else 'every cell'} of the grid"
+            remedy = "Check the condition against the grid's bounds, or refine the grid"
+            raise CaseError(where, found, "It must hold some cells and leave others", remedy)
+        crossing, outer, step = self._crossing(inside)
+        fraction = np.ones(self.edges.origin.size)
+        fraction[crossing] = self._fractions(region, outer, step)
+        inside[outer[fraction[crossing] < NEAREST_CUT]] = True
+        fraction[fraction < NEAREST_CUT] = 1.0
+        return self._cut(inside, fraction[self._crossing(inside)[0]], where)
+
+    def _crossing(self, inside: BoolArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """Edges with one end inside: their numbers, their outer cells, and their displacement from there (axes, edges)."""
+        edges = self.edges
+        inward = inside[edges.end]
+        (crossing,) = np.nonzero(inside[edges.origin] != inward)
+        inward = inward[crossing]
+        outer = np.where(inward, edges.origin[crossing], edges.end[crossing])
+        return crossing, outer, edges.displacement[crossing].T * np.where(inward, 1.0, -1.0)
+
+    def _fractions(self, region: Region, outer: IntArray, step: FloatArray) -> FloatArray:
+        """The fraction of each crossing edge, from its outer cell, at which it enters the region.
+
+        Secant steps with a bisection in every third turn, so that a kinked level set cannot stall them.
+        """
+        start = self.grid.index_of(outer).astype(np.float64)
+        low, high = np.zeros(outer.size), np.ones(outer.size)
+        below, above = (region.level(self.grid.positions(start + end * step)) for end in (0.0, 1.0))
+        for turn in range(MOST_TURNS):
+            guess = 0.5 * (low + high) if turn % 3 == 2 else _secant(low, high, below, above)
+            value = region.level(self.grid.positions(start + guess * step))
+            enters = value > 0.0
+            high, above = np.where(enters, guess, high), np.where(enters, value, above)
+            low, below = np.where(enters, low, guess), np.where(enters, below, value)
+            if np.max(np.minimum(high - low, np.abs(value)), initial=0.0) < 1e-15:
+                break
+        return _secant(low, high, below, above)
+
+    def _cut(self, inside: BoolArray, fraction: FloatArray, gate: str) -> Generator:
+        """Without the cells inside; edges that lead there become exits, cut at the given fractions."""
+        edges = self.edges
+        crossing, outer, step = self._crossing(inside)
+        gates = np.zeros(outer.size, dtype=np.int64)
+        displacement = step.T.astype(np.int64)
+        cut = cut_exits(self.problem, outer, displacement, fraction, edges.weight[crossing], gates, (gate,))
+        kept = self.exits.select(~inside[self.exits.cell])
+        staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
+        return replace(self, edges=staying, exits=kept.joined(cut), active=self.active & ~inside)
+
+    def face_currents(self, probability: FloatArray) -> tuple[FloatArray, ...]:
+        """Current density through the cell faces, one array per axis with one more entry along it.
+
+        Shape (..., cells + 1, ...) for the axis, positive upwards [1/time/length**(axes-1)]. Diagonal edges are
+        led along the axes in every order in equal shares, so the net flow through the faces of each cell is
+        exactly its dP/dt.
+        """
+        grid = self.grid
+        shape = np.array(grid.shape + (1,) * (3 - grid.dimensions))
+        faces = np.zeros((grid.dimensions, *(shape + 1)))
+        orders = np.array(list(itertools.permutations(range(grid.dimensions))))
+        periodic = np.array([axis.periodic for axis in grid.axes])
+        leaving = self.exits.rate * probability[self.exits.cell]
+        parts = (
+            (self.edges.origin, self.edges.displacement, self.current(probability)),
+            (self.exits.cell, self.exits.displacement, leaving),
+        )
+        for cells, displacement, current in parts:
+            start = grid.index_of(cells).T
+            box = np.array(grid.shape)
+            kernels.route_through_faces(
+                np.ascontiguousarray(start), np.ascontiguousarray(displacement), current, orders, box, periodic, faces
+            )
+        return tuple(self._face_density(faces[axis], axis) for axis in range(grid.dimensions))
+
+    def _face_density(self, through: FloatArray, axis: int) -> FloatArray:
+        """Probability per time through the padded faces of one axis as a density on the faces of the grid."""
+        grid = self.grid
+        size = tuple(cells + (other == axis) for other, cells in enumerate(grid.shape))
+        values = through[tuple(slice(length) for length in size) + (0,) * (3 - grid.dimensions)]
+        if grid.axes[axis].periodic:  # the first and the last face are the same
+            first = tuple(0 if other == axis else slice(None) for other in range(grid.dimensions))
+            last = tuple(-1 if other == axis else slice(None) for other in range(grid.dimensions))
+            values[first] = values[last] = values[first] + values[last]
+        return values * (grid.axes[axis].spacing / grid.cell_volume)
+
+
+def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
+    """Where the line through (low, below <= 0) and (high, above > 0) crosses zero."""
+    return low + (high - low) * below / (below - above)

@@ -1,0 +1,174 @@
+"""The compiled loops over edges. One-letter names are the mathematics of the docstrings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+@njit(cache=True)
+def log_bernoulli(z):  # type: ignore[no-untyped-def]
+    """ln(z / (exp(z) - 1)), accurate to rounding for every z: expm1 avoids the cancellation near 0."""
+    if z == 0.0:
+        return 0.0
+    if z > 700.0:  # exp(z) overflows, and exp(z) - 1 = exp(z) in double precision
+        return math.log(z) - z
+    return math.log(z / math.expm1(z))
+
+
+@njit(cache=True)
+def curvature_share(z):  # type: ignore[no-untyped-def]
+    """6 times the mean of s (1 - s) over [0, 1] weighted by exp(-z s): 1 at z = 0, 6 / |z| for large |z|.
+
+    Closed form 12 (z/2 coth(z/2) - 1) / z**2; its series where that cancels.
+    """
+    if abs(z) < 0.05:
+        return 1.0 - z * z / 60.0
+    return 12.0 * (0.5 * z / math.tanh(0.5 * z) - 1.0) / (z * z)
+
+
+@njit(cache=True)
+def log_conductance(whole, half, curvature):  # type: ignore[no-untyped-def]
+    """Logarithm of (forward rate / weight) of an edge; backward = forward exp(-Z), so the equilibrium is exact.
+
+    With phi = ln of the equilibrium density along the edge, phi(0) = 0, phi(1/2) = half, phi(1) = Z = whole, and
+    m = phi(1/2) - Z/2 its bulge:
+
+        ln(forward / weight) = ln B(-Z) + share(Z) (m + curvature / 24),   B(z) = z / (exp(z) - 1)
+
+    B alone is Scharfetter & Gummel's (1969): it moves a uniform density with exactly the right drift, but is wrong
+    by h**2 phi''/12 at a barrier. Adding m (= -h**2 phi''/8) makes the edge a midpoint rule for the barrier's
+    resistance, the integral of exp(-phi), up to the drift's correction factor 1 - Z**2/24. That factor does no harm
+    across the barrier, where the integral of (phi'**2 - phi'') exp(-phi) vanishes, nor along it, where that of
+    (phi'**2 + phi'') exp(phi) does, provided that its Z**2 comes with minus |h**2 phi''| as measured by
+    curvature = e . |Hessian of phi| . e. So one rate serves transients and barriers alike.
+    """
+    bulge = half - 0.5 * whole
+    return log_bernoulli(-whole) + curvature_share(whole) * (bulge + curvature / 24.0)
+
+
+@njit(cache=True)
+def rates(weight, whole, half, curvature, forward, backward):  # type: ignore[no-untyped-def]
+    """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole)."""
+    for edge in range(weight.size):
+        g = log_conductance(whole[edge], half[edge], curvature[edge])
+        forward[edge] = weight[edge] * math.exp(g)
+        backward[edge] = weight[edge] * math.exp(g - whole[edge])
+
+
+@njit(cache=True)
+def edge_current(origin, end, forward, backward, p, out):  # type: ignore[no-untyped-def]
+    """Probability per unit time through every edge: forward p(origin) - backward p(end)."""
+    for edge in range(origin.size):
+        out[edge] = forward[edge] * p[origin[edge]] - backward[edge] * p[end[edge]]
+
+
+@njit(cache=True)
+def collect(origin, end, current, out):  # type: ignore[no-untyped-def]
+    """Subtract the current of every edge from its origin and add it to its end: minus the divergence."""
+    for edge in range(origin.size):
+        out[origin[edge]] -= current[edge]
+        out[end[edge]] += current[edge]
+
+
+@njit(cache=True)
+def adjoint(origin, end, forward, backward, u, out):  # type: ignore[no-untyped-def]
+    """Add the backward (Kolmogorov) operator without losses: sum over edges of rate times difference."""
+    for edge in range(origin.size):
+        difference = u[end[edge]] - u[origin[edge]]
+        out[origin[edge]] += forward[edge] * difference
+        out[end[edge]] -= backward[edge] * difference
+
+
+@njit(cache=True)
+def route_through_faces(start, offset, current, orders, shape, periodic, faces):  # type: ignore[no-untyped-def]
+    """Spread the currents of edges over the cell faces that their staircase paths cross.
+
+    An edge that runs diagonally is led along the axes, one axis after the other, in each of the given
+    orders in equal shares; so the net flow through the faces of a cell is, to rounding, the net flow of
+    its edges. Face i of an axis is the lower face of cell i; a path that leaves the box ends at the wall.
+
+    start: (edges, axes) cell index of the origin; offset: (edges, axes); faces: (axes, *shape + 1), added to.
+    """
+    axes = shape.size
+    here = [0, 0, 0]
+    for edge in range(start.shape[0]):
+        for order in range(orders.shape[0]):
+            share = current[edge] / orders.shape[0]
+            for axis in range(axes):
+                here[axis] = start[edge, axis]
+            inside = True
+            for turn in range(axes):
+                axis = orders[order, turn]
+                step = 1 if offset[edge, axis] > 0 else -1
+                for _ in range(abs(offset[edge, axis])):
+                    if not inside:
+                        break
+                    face = here[axis] + (1 if step > 0 else 0)
+                    _add_to_face(faces, here, axis, face, step * share)
+                    here[axis] += step
+                    if here[axis] < 0 or here[axis] >= shape[axis]:
+                        if periodic[axis]:
+                            here[axis] -= step * shape[axis]
+                        else:
+                            inside = False
+
+
+@njit(cache=True)
+def _add_to_face(faces, here, axis, face, amount):  # type: ignore[no-untyped-def]
+    i = face if axis == 0 else here[0]
+    j = face if axis == 1 else here[1]
+    k = face if axis == 2 else here[2]
+    faces[axis, i, j, k] += amount
+
+
+@njit(cache=True)
+def grow_tree(first, head, rise, root, potential):  # type: ignore[no-untyped-def]
+    """Breadth first from root: potential[head] = potential[tail] + rise; returns how many cells were reached.
+
+    first: (cells + 1,) start of each cell's list in head and rise; potential: (cells,), NaN where not yet reached.
+    """
+    queue = np.empty(potential.size, dtype=np.int64)
+    queue[0] = root
+    potential[root] = 0.0
+    reached = 1
+    for turn in range(potential.size):
+        if turn == reached:
+            break
+        tail = queue[turn]
+        for entry in range(first[tail], first[tail + 1]):
+            if math.isnan(potential[head[entry]]):
+                potential[head[entry]] = potential[tail] + rise[entry]
+                queue[reached] = head[entry]
+                reached += 1
+    return reached
+
+
+@njit(cache=True)
+def limit_transport(origin, end, extra, leaving_cell, leaving_extra, low, out):  # type: ignore[no-untyped-def]
+    """Add high-order corrections of edge transports to a positive solution as far as it stays positive.
+
+    Zalesak's limiter (1979) with the lower bound only: cell i can give at most low_i; when the corrections ask for
+    more, all that leave it are scaled by one factor. What an edge takes it gives: probability is conserved.
+    extra: (edges,) correction of the transport; leaving_extra: (exits,) likewise; low: (cells,), >= 0;
+    out: the exits' limited corrections are written back to leaving_extra, the cells' new values to out.
+    """
+    asked = np.zeros(low.size)
+    for edge in range(origin.size):
+        asked[origin[edge] if extra[edge] > 0.0 else end[edge]] += abs(extra[edge])
+    for leaving in range(leaving_cell.size):
+        if leaving_extra[leaving] > 0.0:
+            asked[leaving_cell[leaving]] += leaving_extra[leaving]
+    share = asked
+    for cell in range(low.size):
+        share[cell] = min(1.0, low[cell] / asked[cell]) if asked[cell] > 0.0 else 1.0
+        out[cell] = low[cell]
+    for edge in range(origin.size):
+        moved = extra[edge] * share[origin[edge] if extra[edge] > 0.0 else end[edge]]
+        out[origin[edge]] -= moved
+        out[end[edge]] += moved
+    for leaving in range(leaving_cell.size):
+        if leaving_extra[leaving] > 0.0:
+            leaving_extra[leaving] *= share[leaving_cell[leaving]]
+        out[leaving_cell[leaving]] -= leaving_extra[leaving]

@@ -1,0 +1,141 @@
+"""Fields: numbers, vectors and matrices that depend on the position, with their derivatives.
+
+A field is called with positions (axes, points) and gives (*shape, points). Its derivative has one more
+index, the last of its shape: derivative()[..., k] is the derivative along axis k.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import numpy as np
+
+from fpsolve.errors import CaseError
+from fpsolve.model.expressions import Expression, ExpressionArray
+from fpsolve.model.grid import FloatArray
+
+# What a user may give: an expression or number, nested lists of them, or a vectorised function of one array per axis.
+Source: TypeAlias = "str | float | Sequence[Source] | Callable[..., object]"
+
+# Fourth-order differences: the error is step**4 f'''''/30, the rounding error 1e-16 f/step; this step balances third
+# derivatives of smooth functions of order one.
+DIFFERENCE_STEP = 1e-2
+
+
+class Field(abc.ABC):
+    """A number, vector or matrix at every position."""
+
+    shape: tuple[int, ...]
+    is_constant: bool
+
+    @abc.abstractmethod
+    def __call__(self, positions: FloatArray) -> FloatArray:
+        """Values (*shape, points) at positions (axes, points)."""
+
+    @abc.abstractmethod
+    def derivative(self) -> Field:
+        """The field of partial derivatives, shape (*shape, axes)."""
+
+
+@final
+@dataclass(frozen=True)
+class SymbolicField(Field):
+    """A field of expressions; its derivatives are exact."""
+
+    entries: tuple[Expression, ...]  # flat, in C order of shape
+    shape: tuple[int, ...]
+    variables: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_values", ExpressionArray(self.entries, self.shape))
+
+    @property
+    def is_constant(self) -> bool:  # type: ignore[override]
+        """Whether no entry names a variable."""
+        return all(entry.is_constant for entry in self.entries)
+
+    def __call__(self, positions: FloatArray) -> FloatArray:
+        """Values (*shape, points)."""
+        values: FloatArray = self._values(positions)  # type: ignore[attr-defined]
+        return values
+
+    def derivative(self) -> SymbolicField:
+        """Exact partial derivatives."""
+        axes = len(self.variables)
+        slopes = tuple(entry.derivative(axis) for entry in self.entries for axis in range(axes))
+        return SymbolicField(slopes, (*self.shape, axes), self.variables)
+
+
+@final
+@dataclass(frozen=True)
+class FunctionField(Field):
+    """A field given by a vectorised Python function of one array per axis; derivatives by differences."""
+
+    function: Callable[..., object]
+    shape: tuple[int, ...]
+    axes: int
+    where: str
+    is_constant: bool = False
+
+    def __call__(self, positions: FloatArray) -> FloatArray:
+        """Values (*shape, points)."""
+        points = positions.shape[1]
+        with np.errstate(all="ignore"):
+            found = self.function(*positions)
+        try:
+            flat = [np.broadcast_to(np.asarray(entry, np.float64), points) for entry in _flatten(found, self.shape)]
+        except (TypeError, ValueError) as error:
+            required = f"It must return {_shape_words(self.shape)}, each entry an array of {points} numbers"
+            raise CaseError(self.where, f"the function returned something else ({error})", required, "") from None
+        return np.array(flat).reshape(*self.shape, points)
+
+    def derivative(self) -> FunctionField:
+        """Partial derivatives by fourth-order central differences of step DIFFERENCE_STEP."""
+
+        def differences(*coordinates: FloatArray) -> FloatArray:
+            positions = np.array(coordinates)
+            slopes = []
+            for axis in range(len(coordinates)):
+                step = np.zeros((len(coordinates), 1))
+                step[axis] = DIFFERENCE_STEP
+                near = self(positions + step) - self(positions - step)
+                far = self(positions + 2.0 * step) - self(positions - 2.0 * step)
+                slopes.append((8.0 * near - far) / (12.0 * DIFFERENCE_STEP))
+            return np.stack(slopes, axis=-2)
+
+        return FunctionField(differences, (*self.shape, self.axes), self.axes, self.where)
+
+
+def field(
+    source: Source, shape: tuple[int, ...], variables: Sequence[str], parameters: Mapping[str, float], where: str
+) -> Field:
+    """Read a field of the given shape from what a user gave; `where` is the place named in messages.
+
+    Raises CaseError when the nesting does not have that shape or an expression is not understood.
+    """
+    if callable(source):
+        return FunctionField(source, shape, len(variables), where)
+    texts = _flatten(source, shape, where)
+    entries = tuple(Expression.parse(text, variables, parameters, where) for text in texts)  # type: ignore[arg-type]
+    return SymbolicField(entries, shape, tuple(variables))
+
+
+def _flatten(source: object, shape: tuple[int, ...], where: str = "") -> list[object]:
+    """The entries of nested sequences of a known shape, in C order; a bare entry may stand for a 1 x 1."""
+    if not shape:
+        return [source]
+    if math.prod(shape) == 1 and (isinstance(source, str | int | float) or getattr(source, "ndim", 0) == 1):
+        return [source]
+    if isinstance(source, str) or not hasattr(source, "__len__") or len(source) != shape[0]:
+        length = len(source) if hasattr(source, "__len__") and not isinstance(source, str) else "a single entry"
+        raise CaseError(where, f"{length} found where {shape[0]} entries belong", f"Give {_shape_words(shape)}", "")
+    return [entry for part in source for entry in _flatten(part, shape[1:], where)]  # type: ignore[attr-defined]
+
+
+def _shape_words(shape: tuple[int, ...]) -> str:
+    words = {0: "one number", 1: f"a list of {shape[0] if shape else 1} entries"}
+    return words.get(len(shape)) or " x ".join(str(length) for length in shape) + " entries in nested lists"

@@ -1,0 +1,197 @@
+"""The grid: a box of equal cells in one to three dimensions, and the walls around it.
+
+Everything downstream works in *index coordinates*: cell i of an axis has its centre at i,
+its faces at i - 1/2 and i + 1/2. Only this module knows how an index becomes a position.
+
+       face -1/2        face 1/2         face 3/2               face n-1/2
+    lower |------- 0 -------|------- 1 -------|----  ...  ----|------- n-1 -------| upper
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpsolve.errors import CaseError
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+Wall: TypeAlias = Literal["reflecting", "absorbing", "periodic"]
+WALLS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
+MOST_AXES = 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One coordinate, cut into equal cells, with a wall at either end.
+
+    Raises CaseError when the bounds are not finite or not in order, there is no cell,
+    or one end is periodic and the other is not.
+    """
+
+    name: str
+    lower: float  # [length]
+    upper: float  # [length]
+    cells: int
+    walls: tuple[Wall, Wall] = ("reflecting", "reflecting")
+
+    def __post_init__(self) -> None:
+        where = f"grid.{self.name}"
+        for bound in (self.lower, self.upper):
+            if not math.isfinite(bound):
+                raise CaseError(where, f"a bound is {bound}", "Bounds must be finite numbers", "Give min and max")
+        if not self.lower < self.upper:
+            found = f"min = {self.lower:g} is not below max = {self.upper:g}"
+            raise CaseError(where, found, "An axis needs min < max", "Exchange them or widen the axis")
+        if self.cells < 1:
+            raise CaseError(where, f"cells = {self.cells}", "An axis needs at least 1 cell", "Try cells = 100")
+        if (self.walls[0] == "periodic") != (self.walls[1] == "periodic"):
+            found = f"one end is periodic, the other {self.walls[1] if self.walls[0] == 'periodic' else self.walls[0]}"
+            raise CaseError(f"walls.{self.name}", found, "A periodic axis joins both ends", 'Write "periodic" once')
+
+    @property
+    def spacing(self) -> float:
+        """Cell width [length]."""
+        return (self.upper - self.lower) / self.cells
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the two ends are joined."""
+        return self.walls[0] == "periodic"
+
+    @property
+    def centres(self) -> FloatArray:
+        """Cell centres, shape (cells,) [length]."""
+        return self.position(np.arange(self.cells, dtype=np.float64))
+
+    @property
+    def faces(self) -> FloatArray:
+        """Cell faces, walls included, shape (cells + 1,) [length]."""
+        return self.position(np.arange(self.cells + 1, dtype=np.float64) - 0.5)
+
+    def position(self, index: FloatArray) -> FloatArray:
+        """Position [length] of an index coordinate; cell centres are whole indices."""
+        return self.lower + (index + 0.5) * self.spacing
+
+    def index(self, position: FloatArray) -> FloatArray:
+        """Index coordinate of a position: the inverse of `position`."""
+        return (position - self.lower) / self.spacing - 0.5
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class Grid:
+    """A box of equal cells: one Axis per variable, in the order of the variables.
+
+    `Grid(x=(-2, 2, 200), y=Axis("y", -1, 1, 50, ("periodic", "periodic")))`; a triple is
+    (lower, upper, cells) with reflecting walls.
+
+    Arrays over the grid are flat, in C order (the last axis runs fastest); `shaped` gives
+    them their box back. Cells carry *probability*; density = probability / volume.
+    """
+
+    axes: tuple[Axis, ...]
+
+    def __init__(self, **axes: Axis | tuple[float, float, int]) -> None:
+        if not 1 <= len(axes) <= MOST_AXES:
+            found = f"{len(axes)} axes ({', '.join(axes) or 'none'})"
+            raise CaseError("grid", found, "A grid has 1 to 3 axes", "Give one entry per variable")
+        made = tuple(axis if isinstance(axis, Axis) else Axis(name, *axis) for name, axis in axes.items())
+        object.__setattr__(self, "axes", made)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes, in order."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells along each axis."""
+        return tuple(axis.cells for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return math.prod(self.shape)
+
+    @property
+    def spacings(self) -> FloatArray:
+        """Cell widths, shape (axes,) [length]."""
+        return np.array([axis.spacing for axis in self.axes])
+
+    @property
+    def cell_volume(self) -> float:
+        """Volume of a cell [length**axes]."""
+        return math.prod(axis.spacing for axis in self.axes)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can leave: no wall absorbs."""
+        return all("absorbing" not in axis.walls for axis in self.axes)
+
+    @property
+    def strides(self) -> IntArray:
+        """Distance in a flat array between neighbours along each axis, shape (axes,)."""
+        return np.array([math.prod(self.shape[axis + 1 :]) for axis in range(self.dimensions)], dtype=np.int64)
+
+    def indices(self) -> IntArray:
+        """Indices of every cell, shape (axes, cells)."""
+        return self.index_of(np.arange(self.size, dtype=np.int64))
+
+    def index_of(self, cells: IntArray) -> IntArray:
+        """Indices of flat cell numbers, shape (axes, *cells.shape)."""
+        lengths = np.array(self.shape).reshape(-1, *([1] * cells.ndim))
+        return (cells // self.strides.reshape(lengths.shape)) % lengths
+
+    def positions(self, index: FloatArray | IntArray | None = None) -> FloatArray:
+        """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
+        found = self.indices() if index is None else index
+        columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, found, strict=True)]
+        return np.array(columns)
+
+    def shaped(self, values: FloatArray) -> FloatArray:
+        """A flat array over the cells (any leading dimensions) as a box."""
+        return values.reshape(*values.shape[:-1], *self.shape)
+
+    def differences(self, values: FloatArray) -> FloatArray:
+        """Slopes along each axis per cell, (axes, cells): central, one-sided at walls, wrapped where periodic."""
+        box = self.shaped(values)
+        slopes = np.zeros((self.dimensions, *self.shape))
+        for number, axis in enumerate(self.axes):
+            if axis.periodic:
+                slopes[number] = 0.5 * (np.roll(box, -1, number) - np.roll(box, 1, number))
+            elif axis.cells > 1:
+                slopes[number] = np.gradient(box, axis=number)
+        return slopes.reshape(self.dimensions, -1)
+
+    def neighbours(self, offset: IntArray) -> tuple[IntArray, BoolArray]:
+        """For every cell the flat index of cell + offset, and whether that lies inside.
+
+        Periodic axes wrap; where the target lies outside, the flat index is meaningless (0).
+        """
+        moved = self.indices() + offset[:, None]
+        inside = np.ones(self.size, dtype=np.bool_)
+        for axis, row in zip(self.axes, moved, strict=True):
+            if axis.periodic:
+                row %= axis.cells
+            else:
+                inside &= (row >= 0) & (row < axis.cells)
+        return np.where(inside, self.strides @ moved, 0), inside
+
+    def place(self, cell: int) -> str:
+        """Where a cell is, for messages: 'cell (3, 7) at x = 0.5, y = -1'."""
+        index = np.unravel_index(cell, self.shape)
+        spots = [f"{axis.name} = {axis.centres[i]:.6g}" for axis, i in zip(self.axes, index, strict=True)]
+        return f"cell ({', '.join(str(int(i)) for i in index)}) at {', '.join(spots)}"

@@ -1,0 +1,137 @@
+"""The landscape: where the drift points.
+
+    drift = -mobility . gradient(loss) + extra_drift,      or any drift
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fpsolve.errors import CaseError
+from fpsolve.model.fields import Field, Source, field
+from fpsolve.model.grid import FloatArray
+
+
+@final
+@dataclass(frozen=True, init=False)
+class Landscape:
+    """A loss, or a drift that need not come from one.
+
+    `Landscape("(x**2 - 1)**2 + y**2", variables=("x", "y"))`
+    `Landscape(drift=["-x + y", "-x - y"], variables=("x", "y"))`
+
+    Parameters
+    ----------
+    loss : expression, or a vectorised function of one array per variable.
+    variables : names, in grid order.
+    parameters : numbers that expressions may name.
+    mobility : constant symmetric positive definite matrix M, drift = -M . gradient(loss); the identity when left out.
+    extra_drift : one entry per variable, added: the part that is no gradient.
+    drift : instead of loss: the whole drift.
+    gradient, hessian : functions beside a loss that is a function; else taken by fourth-order differences.
+
+    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss and drift is given.
+    """
+
+    variables: tuple[str, ...]
+    parameters: Mapping[str, float]
+    loss: Field | None
+    gradient: Field | None
+    hessian: Field | None
+    mobility: FloatArray  # (axes, axes)
+    extra_drift: Field | None  # all of the drift that is not -mobility . gradient(loss)
+
+    def __init__(
+        self,
+        loss: Source | None = None,
+        *,
+        variables: Sequence[str],
+        parameters: Mapping[str, float] | None = None,
+        mobility: ArrayLike | None = None,
+        extra_drift: Source | None = None,
+        drift: Source | None = None,
+        gradient: Source | None = None,
+        hessian: Source | None = None,
+    ) -> None:
+        names = tuple(variables)
+        numbers = dict(parameters or {})
+        axes = len(names)
+        _check_sources(loss, drift, mobility, extra_drift)
+
+        def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:
+            return None if source is None else field(source, shape, names, numbers, f"landscape.{key}")
+
+        loss_field = read(loss, (), "loss")
+        slope = read(gradient, (axes,), "gradient") or (loss_field and loss_field.derivative())
+        values = {
+            "variables": names,
+            "parameters": numbers,
+            "loss": loss_field,
+            "gradient": slope,
+            "hessian": read(hessian, (axes, axes), "hessian") or (slope and slope.derivative()),
+            "mobility": _mobility(mobility, axes),
+            "extra_drift": read(extra_drift if drift is None else drift, (axes,), "extra_drift" if loss else "drift"),
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the drift is -mobility . gradient(loss) and nothing else."""
+        return self.loss is not None and self.extra_drift is None
+
+    def drift(self, positions: FloatArray) -> FloatArray:
+        """Drift [length/time] at positions (axes, points), in the convention of the noise; same shape."""
+        total = np.zeros_like(positions)
+        if self.gradient is not None:
+            total -= self.mobility @ self.gradient(positions)
+        if self.extra_drift is not None:
+            total += self.extra_drift(positions)
+        return total
+
+
+def _check_sources(
+    loss: Source | None, drift: Source | None, mobility: ArrayLike | None, extra_drift: Source | None
+) -> None:
+    if (loss is None) == (drift is None):
+        found = "neither loss nor drift is given" if loss is None else "both loss and drift are given"
+        raise CaseError("landscape", found, "Exactly one of them is needed", "A non-gradient part goes to extra_drift")
+    if drift is not None:
+        for key, value in (("mobility", mobility), ("extra_drift", extra_drift)):
+            if value is not None:
+                raise CaseError(
+                    f"landscape.{key}", "it has no effect beside drift", "It belongs to a loss", f"Remove {key}"
+                )
+
+
+def _mobility(given: ArrayLike | None, axes: int) -> FloatArray:
+    if given is None:
+        return np.eye(axes)
+    return symmetric_matrix(given, axes, "landscape.mobility")
+
+
+def symmetric_matrix(given: ArrayLike, axes: int, where: str) -> FloatArray:
+    """A constant matrix, checked: numbers, (axes, axes), symmetric and positive definite. Raises CaseError."""
+    try:
+        matrix = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise CaseError(where, "it is not a matrix of numbers", f"It must be {axes} x {axes}", "") from None
+    if matrix.ndim == 0:
+        matrix = matrix.reshape(1, 1) if axes == 1 else matrix * np.eye(axes)
+    if matrix.shape != (axes, axes):
+        shape = " x ".join(str(n) for n in matrix.shape)
+        raise CaseError(where, f"it is {shape}", f"It must be {axes} x {axes}, one row per variable", "")
+    if not np.isfinite(matrix).all():
+        raise CaseError(where, "an entry is not finite", "All entries must be finite numbers", "")
+    if not np.allclose(matrix, matrix.T, rtol=1e-12, atol=0.0):
+        raise CaseError(where, "it is not symmetric", "It must equal its transpose", "Mirror the upper triangle")
+    smallest = float(np.linalg.eigvalsh(matrix)[0])
+    if smallest <= 0.0:
+        remedy = "Raise the diagonal or lower the off-diagonal entries"
+        raise CaseError(where, f"it has the eigenvalue {smallest:g}", "It must be positive definite", remedy)
+    return matrix

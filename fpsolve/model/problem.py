@@ -1,0 +1,222 @@
+"""The problem: a landscape, a noise and a grid; and the fields of the Fokker-Planck equation they make.
+
+    dp/dt = -div J,    J = v p - D grad(p),    v = the flux drift
+
+Along any line, ln p of a local equilibrium changes at the rate beta = D^-1 v. Where part of beta is the
+gradient of a known potential, exact differences of that potential are used; only the remainder is integrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from fpsolve.errors import CaseError
+from fpsolve.model.fields import Field
+from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.landscape import Landscape
+from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
+from fpsolve.model.region import Region
+
+# Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
+SAME_SHAPE = 1e-12
+
+PointFunction = Callable[[FloatArray], FloatArray]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Exponent:
+    """beta = grad(potential) + remainder, either of which may be absent (zero).
+
+    potential: positions (axes, points) -> (points,); remainder: positions -> (axes, points) [1/length].
+    """
+
+    potential: PointFunction | None
+    remainder: PointFunction | None
+
+
+@final
+@dataclass(frozen=True)
+class Problem:
+    """A landscape, a noise and a grid whose axes are the landscape's variables, in the same order.
+
+    Raises CaseError when they do not fit together, or when a field is not finite, the diffusion not symmetric
+    or not positive definite at a cell centre, or a field not periodic along a periodic axis.
+    """
+
+    landscape: Landscape
+    noise: AbstractNoise
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.grid.names != self.landscape.variables:
+            found = f"axes {', '.join(self.grid.names)} beside variables {', '.join(self.landscape.variables)}"
+            raise CaseError("grid", found, "There must be one axis per variable, in the same order", "")
+        self._check_finite()
+        self._check_diffusion()
+        self._check_periodic()
+
+    def on(self, grid: Grid) -> Problem:
+        """The same problem on another grid."""
+        return Problem(self.landscape, self.noise, grid)
+
+    @cached_property
+    def diffusion(self) -> Diffusion:
+        """The diffusion of this noise in this landscape."""
+        return self.noise.diffusion_in(self.landscape)
+
+    @cached_property
+    def diffusion_at_cells(self) -> FloatArray:
+        """D at the cell centres, (axes, axes, cells) [length**2/time]."""
+        return self.diffusion.matrix(self.grid.positions())
+
+    def flux_drift(self, positions: FloatArray) -> FloatArray:
+        """v [length/time], (axes, points): the drift of the current v p - D grad(p)."""
+        return self.landscape.drift(positions) + self.diffusion.noise_drift(positions)
+
+    def region(self, condition: str, where: str = "region") -> Region:
+        """The region of a condition such as 'x > 0.8', named after it."""
+        return Region.parse(condition, condition, self.landscape.variables, self.landscape.parameters, where)
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """T where D = T * mobility is constant and the drift has a loss; else None."""
+        matrix = self.diffusion.constant
+        if matrix is None or self.landscape.loss is None:
+            return None
+        ratio = np.linalg.solve(self.landscape.mobility, matrix)
+        temperature = float(ratio[0, 0])
+        return temperature if np.allclose(ratio, temperature * np.eye(len(ratio)), rtol=0, atol=1e-12 * temperature) else None
+
+    @cached_property
+    def is_reversible(self) -> bool:
+        """Whether the equilibrium is known in closed form: beta is the gradient of a known potential."""
+        return self.exponent.remainder is None
+
+    @cached_property
+    def exponent(self) -> Exponent:
+        """beta = D^-1 v, split into an exact potential and a remainder.
+
+        D = T M, drift = -M grad L + f:  potential -L/T,      remainder D^-1 f
+        D = f(x) M with constant M:      potential -s ln f,   remainder D^-1 drift   (s: the convention's share)
+        any other D:                     no potential,        remainder D^-1 v
+        """
+        landscape, temperature = self.landscape, self.temperature
+        if temperature is not None and landscape.loss is not None:
+            loss = landscape.loss
+            extra = None if landscape.extra_drift is None else self._over_diffusion(landscape.extra_drift)
+            return Exponent(lambda positions: -loss(positions) / temperature, extra)
+        if not self._has_constant_shape():
+            if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is None:
+                _refuse_stratonovich()
+            return Exponent(None, self._over_diffusion(self.flux_drift))
+        share = NOISE_GRADIENT_SHARE[self.diffusion.convention]
+        potential = self._log_scale(share) if share > 0.0 and self.diffusion.constant is None else None
+        return Exponent(potential, self._over_diffusion(landscape.drift))
+
+    def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
+        """positions -> D^-1 vector, (axes, points)."""
+
+        def solve(positions: FloatArray) -> FloatArray:
+            matrices = np.moveaxis(self.diffusion.matrix(positions), -1, 0)
+            return np.linalg.solve(matrices, vector(positions).T[..., None])[..., 0].T
+
+        return solve
+
+    def _log_scale(self, share: float) -> PointFunction:
+        """positions -> -share ln f of D = f(x) M, by the trace."""
+
+        def potential(positions: FloatArray) -> FloatArray:
+            return -share * np.log(np.einsum("ii...->...", self.diffusion.matrix(positions)))
+
+        return potential
+
+    def _has_constant_shape(self) -> bool:
+        """Whether D = f(x) M at every cell centre. In one dimension always.
+
+        For a given amplitude under Stratonovich a constant shape of D is not enough (the amplitude may turn).
+        """
+        if self.grid.dimensions == 1 or self.diffusion.constant is not None:
+            return True
+        if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is not None:
+            return False
+        shapes = self.diffusion_at_cells / np.einsum("ii...->...", self.diffusion_at_cells)
+        return bool(np.abs(shapes - shapes[..., :1]).max() < SAME_SHAPE)
+
+    def _check_finite(self) -> None:
+        positions = self.grid.positions()
+        checks = {
+            "landscape.loss": self.landscape.loss,
+            "landscape.drift": self.landscape.drift,
+            "noise.diffusion": lambda _: self.diffusion_at_cells,
+        }
+        for where, function in checks.items():
+            if function is None:
+                continue
+            values = function(positions).reshape(-1, self.grid.size)
+            bad = ~np.isfinite(values).all(axis=0)
+            if bad.any():
+                cell = int(np.argmax(bad))
+                found = f"it is {values[:, cell][~np.isfinite(values[:, cell])][0]} in {self.grid.place(cell)}"
+                raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
+
+    def _check_diffusion(self) -> None:
+        matrices = np.moveaxis(self.diffusion_at_cells, -1, 0)
+        skew = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2))
+        if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(1, 2))).any():
+            place = self.grid.place(int(np.argmax(skew)))
+            raise CaseError("noise.diffusion", f"it is not symmetric in {place}", "It must equal its transpose", "")
+        try:
+            np.linalg.cholesky(matrices)
+        except np.linalg.LinAlgError:
+            self._refuse_diffusion(np.linalg.eigvalsh(matrices)[:, 0])
+
+    def _refuse_diffusion(self, smallest: FloatArray) -> None:
+        """Name the cell and the eigenvalue of a diffusion that is not positive definite."""
+        cell = int(np.argmin(smallest))
+        value = smallest[cell] / self.diffusion.eigenvalue_scale
+        found = f"the {self.diffusion.eigenvalue_name} has the eigenvalue {value:.6g} in {self.grid.place(cell)}"
+        required = "The diffusion must be positive definite in every cell"
+        if value == 0.0:
+            required += " (degenerate noise is not available yet)"
+        raise CaseError("noise", found, required, self.diffusion.remedy)
+
+    def _check_periodic(self) -> None:
+        """Drift, diffusion and loss must be the same at both ends of a periodic axis."""
+        for number, axis in enumerate(self.grid.axes):
+            if not axis.periodic:
+                continue
+            lower = self.grid.positions(self.grid.indices()[:, self.grid.indices()[number] == 0].astype(np.float64))
+            lower[number] = axis.lower
+            upper = lower.copy()
+            upper[number] = axis.upper
+            for name, function in self._periodic_fields().items():
+                first, second = (function(ends).reshape(-1, lower.shape[1]) for ends in (lower, upper))
+                gap = np.abs(first - second)
+                entry, point = np.unravel_index(int(np.argmax(gap)), gap.shape)
+                if gap[entry, point] > 1e-9 * (1.0 + np.abs(first).max()):
+                    found = (
+                        f"axis {axis.name} is periodic but {name} is {first[entry, point]:g} at {axis.lower:g} "
+                        f"and {second[entry, point]:g} at {axis.upper:g}"
+                    )
+                    required = f"A periodic axis needs a periodic {name}"
+                    remedy = f'Use walls.{axis.name} = "reflecting" or a {name} of period {axis.upper - axis.lower:g}'
+                    raise CaseError(f"walls.{axis.name}", found, required, remedy)
+
+    def _periodic_fields(self) -> dict[str, PointFunction | Field]:
+        fields: dict[str, PointFunction | Field] = {"drift": self.landscape.drift, "diffusion": self.diffusion.matrix}
+        return fields if self.landscape.loss is None else {"loss": self.landscape.loss, **fields}
+
+
+def _refuse_stratonovich() -> None:
+    raise CaseError(
+        "noise.convention",
+        '"stratonovich" for a diffusion whose shape changes from place to place',
+        "A Stratonovich drift needs D = f(x) times a constant matrix, or the amplitude itself",
+        'Give kind = "amplitude", or use "ito" or "isothermal"',
+    )

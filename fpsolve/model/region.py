@@ -1,0 +1,123 @@
+"""Regions and points as weights on cells.
+
+A region is a level set g > 0. Its weight in a cell is the volume fraction inside, so its occupation is
+sum(weight * probability), and the flux out of it is the sum over edges of current * (weight at the origin -
+weight at the end): d(occupation)/dt = -flux, exactly. A point is its multilinear weights on the surrounding
+cells: what is injected with them and what is read with them are adjoint to each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from fpsolve.errors import CaseError
+from fpsolve.model.expressions import parse_level_set
+from fpsolve.model.fields import Field, SymbolicField
+from fpsolve.model.grid import FloatArray, Grid, IntArray
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The set where a level function is above zero."""
+
+    name: str
+    level: Field
+
+    @classmethod
+    def parse(
+        cls, name: str, text: str, variables: Sequence[str], parameters: Mapping[str, float], where: str
+    ) -> Region:
+        """A region from a condition such as 'x > 0.8 and y < 0'. Raises CaseError where it is not one."""
+        level = parse_level_set(text, tuple(variables), parameters, where)
+        return cls(name, SymbolicField((level,), (), tuple(variables)))
+
+    def weights(self, grid: Grid) -> FloatArray:
+        """Volume fraction of every cell inside, shape (cells,), in [0, 1]; exact where the surface is a plane."""
+        from_centre = self.level(grid.positions())
+        index = grid.indices().astype(np.float64)
+        normals = np.empty_like(index)
+        for axis in range(grid.dimensions):
+            half = np.zeros((grid.dimensions, 1))
+            half[axis] = 0.5
+            normals[axis] = self.level(grid.positions(index + half)) - self.level(grid.positions(index - half))
+        return volume_fractions(normals, from_centre)
+
+
+def volume_fractions(normals: FloatArray, levels: FloatArray) -> FloatArray:
+    """Share of each unit cell centred at 0 where normal . x + level > 0, by inclusion and exclusion of corners.
+
+    share = sum over corners of the cube of (-1)^(ones) max(depth - |normal| . corner, 0)^n / (n! product |normal|),
+    depth measured from the corner that lies deepest inside (Scardovelli & Zaleski 2000). Components of the normal
+    below 1e-4 of their sum are taken as 0: the plane is as good as parallel to them, and the sum would cancel.
+
+    normals: (axes, cells); levels: (cells,), at the centres. Returns (cells,).
+    """
+    sizes = np.abs(normals)
+    total = sizes.sum(axis=0)
+    result = (levels > 0.0).astype(np.float64)
+    (cut,) = np.nonzero(np.abs(levels) < 0.5 * total)
+    sizes = sizes[:, cut]
+    sizes[sizes < 1e-4 * total[cut]] = 0.0
+    kept = sizes > 0.0
+    count = kept.sum(axis=0)
+    depth = np.clip(levels[cut] + 0.5 * sizes.sum(axis=0), 0.0, sizes.sum(axis=0))
+    share = np.zeros(cut.size)
+    for corner in itertools.product((0, 1), repeat=len(normals)):
+        ones = np.array(corner)[:, None]
+        counts = ~((ones == 1) & ~kept).any(axis=0)  # axes that are left out have no second corner
+        rest = np.maximum(depth - (ones * sizes).sum(axis=0), 0.0)
+        share += np.where(counts, (-1.0) ** sum(corner) * rest**count, 0.0)
+    factorial = np.array([1.0, 1.0, 2.0, 6.0])[count]
+    result[cut] = np.clip(share / (factorial * np.where(kept, sizes, 1.0).prod(axis=0)), 0.0, 1.0)
+    return result
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PointWeights:
+    """A point as non-negative weights, summing to one, on at most 2**axes cells."""
+
+    cells: IntArray
+    weights: FloatArray
+
+    def read(self, values: FloatArray) -> float:
+        """The value at the point of a function given on the cells, linear between cell centres."""
+        return float(values[self.cells] @ self.weights)
+
+    def inject(self, size: int) -> FloatArray:
+        """Unit probability at the point, spread over the cells: shape (size,)."""
+        probability = np.zeros(size)
+        np.add.at(probability, self.cells, self.weights)
+        return probability
+
+
+def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeights:
+    """Multilinear weights of a point; between a wall and the nearest centres, those of the nearest centres.
+
+    Raises CaseError when the point has the wrong number of coordinates or lies outside the grid.
+    """
+    if len(point) != grid.dimensions:
+        raise CaseError(where, f"{len(point)} coordinates", f"A point needs {grid.dimensions}, one per variable", "")
+    sides = []
+    for axis, coordinate in zip(grid.axes, point, strict=True):
+        if not axis.lower <= coordinate <= axis.upper:
+            found = f"{axis.name} = {coordinate:g} lies outside the grid"
+            required = f"{axis.name} runs from {axis.lower:g} to {axis.upper:g}"
+            raise CaseError(where, found, required, "Move the point or widen the grid")
+        index = float(axis.index(np.array(coordinate)))
+        if not axis.periodic:
+            index = min(max(index, 0.0), axis.cells - 1.0)
+        low = int(np.floor(index))
+        share = index - low
+        high = (low + 1) % axis.cells if axis.periodic else min(low + 1, axis.cells - 1)
+        sides.append(((low % axis.cells, 1.0 - share), (high, share)))
+    corners = [corner for corner in itertools.product(*sides) if all(weight > 0.0 for _, weight in corner)]
+    cells = [int(grid.strides @ [index for index, _ in corner]) for corner in corners]
+    weights = [float(np.prod([weight for _, weight in corner])) for corner in corners]
+    return PointWeights(np.array(cells, dtype=np.int64), np.array(weights))

@@ -1,0 +1,103 @@
+"""Linear systems with the generator: (shift - Q) P = source, forwards and backwards, by sparse elimination.
+
+SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 30 thermal
+energies is beyond it; whoever calls it checks signs and flux balance and refuses what is out of bounds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import scipy.sparse as sparse
+import scipy.sparse.linalg as sparse_linalg
+
+from fpsolve.discretise.generator import Generator
+from fpsolve.errors import CaseError, RunError
+from fpsolve.model.grid import BoolArray, FloatArray, Grid
+
+# Memory of SuperLU's factors, measured with scripts/measure_elimination.py (bytes; n cells, long offsets included):
+# nested dissection theory gives n log n in two dimensions and n**(4/3) in three.
+BYTES_PER_CELL = 600.0  # edges, matrix and fields
+REMEDY_TOO_DEEP = (
+    "The barrier is too deep for this solver: lower barrier/noise below about 30, for instance by a larger batch "
+    "of noise (smaller batch_size, larger learning_rate or temperature)"
+)
+
+
+@final
+@dataclass(frozen=True)
+class Resolvent:
+    """(shift - Q)^-1 on the active cells, factorised once and applied many times.
+
+    All off-diagonal entries of shift - Q are <= 0 and its columns sum to shift plus the losses, so it is an
+    M-matrix: diagonal pivots are stable, and a source >= 0 gives a solution >= 0.
+    """
+
+    cells: BoolArray
+    factors: sparse_linalg.SuperLU
+
+    @classmethod
+    def of(cls, generator: Generator, shift: float, cells: BoolArray | None = None) -> Resolvent:
+        """Factorise. Raises CaseError when it cannot fit in memory, RunError when the matrix is singular."""
+        chosen = generator.active if cells is None else cells
+        refuse_too_large(generator.grid)
+        (numbers,) = np.nonzero(chosen)
+        matrix = -generator.matrix()[numbers][:, numbers]
+        matrix = (matrix + shift * sparse.identity(numbers.size, format="csc")).tocsc()
+        try:
+            factors = sparse_linalg.splu(
+                matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            )
+        except (RuntimeError, MemoryError) as error:
+            found = f"the elimination failed ({error})"
+            raise RunError("linear solve", found, "Every cell must be joined to a way out", REMEDY_TOO_DEEP) from None
+        return cls(chosen, factors)
+
+    def solve(self, source: FloatArray) -> FloatArray:
+        """P with (shift - Q) P = source; zero on inactive cells."""
+        return self._solve(source, "N")
+
+    def solve_adjoint(self, source: FloatArray) -> FloatArray:
+        """u with (shift - Q^T) u = source; zero on inactive cells."""
+        return self._solve(source, "T")
+
+    def _solve(self, source: FloatArray, side: str) -> FloatArray:
+        result = np.zeros_like(source)
+        result[self.cells] = self.factors.solve(source[self.cells], side)
+        return result
+
+
+def memory_needed(grid: Grid) -> float:
+    """Estimate of the memory [bytes] that a direct solve on this grid takes."""
+    n = float(grid.size)
+    large = sum(axis.cells > 1 for axis in grid.axes)
+    fill = {0: 1.0, 1: 10.0, 2: 8.0 * np.log2(max(n, 2.0)), 3: 10.0 * n ** (1.0 / 3.0) * np.log2(max(n, 2.0)) / 2.0}
+    return float(n * (BYTES_PER_CELL + 16.0 * fill[large]))
+
+
+def memory_available() -> float:
+    """Memory of this machine, or of the container that holds it [bytes]."""
+    total = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
+    try:
+        return min(total, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return total
+
+
+def refuse_too_large(grid: Grid) -> None:
+    """Raise CaseError when a direct solve on this grid cannot fit in this machine's memory."""
+    needed, available = memory_needed(grid), memory_available()
+    if needed > available:
+        shape = " x ".join(str(axis.cells) for axis in grid.axes)
+        share = (available / needed) ** (1.0 / grid.dimensions)
+        suggested = " x ".join(str(max(1, int(0.9 * share * axis.cells))) for axis in grid.axes)
+        raise CaseError(
+            "grid",
+            f"{shape} cells need about {needed / 2**30:.3g} GiB",
+            f"This machine has {available / 2**30:.3g} GiB",
+            f"Use about {suggested} cells",
+        )

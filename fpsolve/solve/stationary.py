@@ -1,0 +1,90 @@
+"""The density at rest: Q P = 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from fpsolve.discretise import kernels
+from fpsolve.discretise.generator import Generator
+from fpsolve.errors import CaseError, RunError
+from fpsolve.model.grid import FloatArray
+from fpsolve.solve.elimination import REMEDY_TOO_DEEP, Resolvent
+
+# Edges disagree with a potential by rounding only (of sums along paths) when the chain is reversible.
+REVERSIBLE_ROUNDING = 1e-11
+# Relative change of P by the rounding errors of the elimination up to which it is returned.
+LARGEST_SENSITIVITY = 1e-4
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The chain at rest.
+
+    probability: (cells,), non-negative, sums to one. reversible: whether every current is zero (detailed balance).
+    """
+
+    probability: FloatArray
+    reversible: bool
+
+
+def stationary(generator: Generator) -> Rest:
+    """Probability of every cell at rest.
+
+    A chain is reversible when the exponents of its edges are differences of one potential (Kolmogorov 1936); then
+    P = exp(potential), to rounding, whatever the barrier. Otherwise one cell is held at 1 and the others follow by
+    elimination. Raises CaseError where probability can leave; RunError when rounding would spoil the result.
+    """
+    if not generator.closed:
+        gates = ", ".join(generator.exits.gates)
+        raise CaseError("stationary", f"probability leaves through {gates}", "A density at rest needs closed walls", "")
+    potential, mismatch = _potential(generator)
+    heaviest = int(np.argmax(potential))
+    if mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential)):
+        probability = np.exp(potential - potential[heaviest])
+        return Rest(probability / probability.sum(), True)
+    return Rest(_by_elimination(generator, heaviest), False)
+
+
+def _potential(generator: Generator) -> tuple[FloatArray, float]:
+    """Sum of the exponents along a spanning tree, (cells,), and the largest disagreement of any other edge.
+
+    The tree is grown twice, the second time from the highest cell, so that rounding is least where P is largest.
+    """
+    edges, size = generator.edges, generator.grid.size
+    tail = np.concatenate([edges.origin, edges.end])
+    order = np.argsort(tail, kind="stable")
+    first = np.searchsorted(tail[order], np.arange(size + 1))
+    head = np.concatenate([edges.end, edges.origin])[order]
+    rise = np.concatenate([edges.exponent, -edges.exponent])[order]
+    root = 0
+    for _ in range(2):
+        potential = np.full(size, np.nan)
+        reached = kernels.grow_tree(first, head, rise, root, potential)
+        if reached < size:
+            cell = generator.grid.place(int(np.argmax(np.isnan(potential))))
+            raise RunError("stationary", f"{cell} cannot be reached from {generator.grid.place(root)}", "", "")
+        root = int(np.argmax(potential))
+    mismatch = np.abs(potential[edges.end] - potential[edges.origin] - edges.exponent)
+    return potential, float(mismatch.max(initial=0.0))
+
+
+def _by_elimination(generator: Generator, held: int) -> FloatArray:
+    others = np.ones(generator.grid.size, dtype=np.bool_)
+    others[held] = False
+    resolvent = Resolvent.of(generator, 0.0, others)
+    unit = np.zeros(generator.grid.size)
+    unit[held] = 1.0
+    probability = resolvent.solve(np.where(others, generator.apply(unit), 0.0))
+    probability[held] = 1.0
+    return_time = resolvent.solve_adjoint(others.astype(np.float64))
+    mean_rate = generator.departure @ probability / probability.sum()
+    sensitivity = np.finfo(np.float64).eps * mean_rate * return_time.max()
+    lowest = float(probability.min())
+    if lowest < 0.0 or return_time.min() < 0.0 or not sensitivity < LARGEST_SENSITIVITY:
+        found = f"rounding errors may change the density at rest by {sensitivity:.1e} (smallest value {lowest:.1e})"
+        raise RunError("stationary", found, f"At most {LARGEST_SENSITIVITY:.0e} is accepted", REMEDY_TOO_DEEP)
+    return probability / probability.sum()
