@@ -1,1 +1,83 @@
-"""placeholder"""
+"""fpsolve: Fokker-Planck equations by finite volumes, above all for the noise of SGD.
+
+    case -> problem -> generator -> solution -> analysis -> report
+
+On the grid, the Fokker-Planck equation is a Markov chain; every question is linear algebra on its generator.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fpsolve.version import __version__
+
+if TYPE_CHECKING:
+    from fpsolve.analyse.escape import escape
+    from fpsolve.analyse.motion import evolve
+    from fpsolve.analyse.rest import stationary
+    from fpsolve.case import Case, load_case
+    from fpsolve.discretise.generator import Generator
+    from fpsolve.errors import CaseError, FpsolveError, RunError
+    from fpsolve.model.grid import Axis, Grid
+    from fpsolve.model.initial import Density, Gaussian, Point, Uniform
+    from fpsolve.model.landscape import Landscape
+    from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, TensorNoise
+    from fpsolve.model.problem import Problem
+    from fpsolve.model.region import Region
+    from fpsolve.pipeline import check, run
+
+# Where each public name lives; looked up on first use, so that `import fpsolve` is quick.
+_HOMES = {
+    "fpsolve.analyse.escape": ("escape",),
+    "fpsolve.analyse.motion": ("evolve",),
+    "fpsolve.analyse.rest": ("stationary",),
+    "fpsolve.case": ("Case", "load_case"),
+    "fpsolve.discretise.generator": ("Generator",),
+    "fpsolve.errors": ("CaseError", "FpsolveError", "RunError"),
+    "fpsolve.model.grid": ("Axis", "Grid"),
+    "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Uniform"),
+    "fpsolve.model.landscape": ("Landscape",),
+    "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "TensorNoise"),
+    "fpsolve.model.problem": ("Problem",),
+    "fpsolve.model.region": ("Region",),
+    "fpsolve.pipeline": ("check", "run"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AmplitudeNoise",
+    "Axis",
+    "Case",
+    "CaseError",
+    "ConstantNoise",
+    "Density",
+    "FpsolveError",
+    "Gaussian",
+    "Generator",
+    "Grid",
+    "HessianNoise",
+    "Landscape",
+    "Point",
+    "Problem",
+    "Region",
+    "RunError",
+    "TensorNoise",
+    "Uniform",
+    "__version__",
+    "check",
+    "escape",
+    "evolve",
+    "load_case",
+    "run",
+    "stationary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        message = f"module 'fpsolve' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

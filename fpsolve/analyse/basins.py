@@ -21,6 +21,8 @@ from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 
+# The place named in errors.
+PLACE = "basins of the loss"
 # How far, in cells, a saddle may lie from the highest cell of the way over it.
 FARTHEST_SADDLE = 5.0
 # Newton's steps double the digits; degenerate points (no quadratic term) gain a factor 3/2 a step.
@@ -34,7 +36,7 @@ Begins: TypeAlias = Literal["before", "on", "beyond"]
 
 
 @final
-class NoStationaryPoint(RunError):
+class StationaryPointError(RunError):
     """There is no minimum or no pass where one was asked for; `found` is the reason, as a clause for the report."""
 
 
@@ -77,7 +79,7 @@ def minimum_near(problem: Problem, point: Sequence[float] | FloatArray) -> Stati
 
     Raises
     ------
-    NoStationaryPoint : there is no loss, or the way down ends on a wall or, by symmetry, on a saddle or maximum.
+    StationaryPointError : there is no loss, or the way down ends on a wall or, by symmetry, on a saddle or maximum.
     """
     _require_loss(problem)
     way = descent(problem, point)
@@ -85,10 +87,10 @@ def minimum_near(problem: Problem, point: Sequence[float] | FloatArray) -> Stati
     origin, end = describe(problem.grid, way[0]), describe(problem.grid, found.position)
     if not _is_stationary(problem, found):
         reason = f"the loss falls from {origin} all the way to a wall, at {end}"
-        raise NoStationaryPoint("basin", reason, "", "Widen the grid or move the start")
+        raise StationaryPointError(PLACE, reason, "", "Widen the grid or move the start")
     if found.index > 0:
         reason = f"the way down from {origin} ends on a ridge, at {end}, with a way down to either side"
-        raise NoStationaryPoint("basin", reason, "", "Move the start into the well that is meant")
+        raise StationaryPointError(PLACE, reason, "", "Move the start into the well that is meant")
     return found
 
 
@@ -133,21 +135,27 @@ def pass_between(
 
     Raises
     ------
-    NoStationaryPoint : there is no loss or no way, the start lies in the region, or the highest point
+    StationaryPointError : there is no loss or no way, the start lies in the region, or the highest point
         of the way is not near a saddle of index 1: it is one of its ends, a wall, or a flat top.
     """
     grid = problem.grid
     cell = summit_between(problem, start, region, closed)
     summit = grid.positions()[:, cell]
     saddle = _stationary(problem, _newton(problem, summit, 1))
-    if saddle.index == 1 and separation(grid, saddle.position, summit) <= FARTHEST_SADDLE and _is_stationary(problem, saddle):
+    if (
+        saddle.index == 1
+        and separation(grid, saddle.position, summit) <= FARTHEST_SADDLE
+        and _is_stationary(problem, saddle)
+    ):
         return Pass(saddle, _beginning(problem, saddle, region))
     place = describe(grid, summit)
     if _exits(grid, region)[cell]:
-        reason = f"the target begins on the way up, at {place}, before any saddle"
+        reason = f"the target, or an absorbing wall, is reached on the way up, at {place}, before any saddle"
     else:
-        reason = f"no index-1 saddle between start and target: the highest point of the lowest way, {place}, is not near one"
-    raise NoStationaryPoint("pass", reason, "", "Use a finer grid, or a target beyond a saddle")
+        reason = (
+            f"no index-1 saddle between start and target: the highest point of the lowest way, {place}, is not near one"
+        )
+    raise StationaryPointError(PLACE, reason, "", "Use a finer grid, or a target beyond a saddle")
 
 
 def summit_between(
@@ -163,7 +171,7 @@ def summit_between(
     exits = _exits(grid, region)
     first = _cell_at(grid, np.asarray(start, dtype=np.float64))
     if exits[first]:
-        raise NoStationaryPoint("pass", "the start lies in the target")
+        raise StationaryPointError(PLACE, "the start lies in the target")
     # Ranks instead of heights: exact, positive, and of any range.
     ranks = np.empty(grid.size, dtype=np.int64)
     ranks[np.argsort(_require_loss(problem)(grid.positions()), kind="stable")] = np.arange(grid.size)
@@ -174,7 +182,7 @@ def summit_between(
     tree = minimum_spanning_tree(coo_array((lengths, ends), shape=(grid.size + 1,) * 2).tocsr())
     _, parents = breadth_first_order(tree, first, directed=False)
     if parents[grid.size] < 0:
-        raise NoStationaryPoint("pass", "no way leads from the start to the target")
+        raise StationaryPointError(PLACE, "no way leads from the start to the target")
     way = [int(parents[grid.size])]
     while way[-1] != first:
         way.append(int(parents[way[-1]]))
@@ -217,14 +225,36 @@ def entry_into(problem: Problem, way: FloatArray, region: Region) -> FloatArray 
     first = int(inside[0])
     if first == 0:
         return np.asarray(way[0])
-    before, step = way[first - 1], _displacement(problem.grid, way[first], way[first - 1])
+    before, step = way[first - 1], displacement(problem.grid, way[first], way[first - 1])
     share = brentq(lambda part: _value(region.level, before + part * step), 0.0, 1.0)
     return _inside(problem.grid, before + share * step)
 
 
 def separation(grid: Grid, one: FloatArray, other: FloatArray) -> float:
     """Distance of two points, in cells of the axis along which it is largest."""
-    return float(np.abs(_displacement(grid, one, other) / _cell_size(grid, other)).max())
+    return float(np.abs(displacement(grid, one, other) / _cell_size(grid, other)).max())
+
+
+def neighbourhood(grid: Grid, point: StationaryPoint, height: float) -> BoolArray:
+    """Cells (cells,) around a stationary point where the quadratic form of |H| / 2 stays below a height of the loss.
+
+    The cells next to it always belong to it, so that no way between neighbours leads over the point.
+    """
+    values, vectors = np.linalg.eigh(point.hessian)
+    offsets = displacement(grid, grid.positions(), point.position[:, None])
+    energy = 0.5 * np.abs(values) @ (vectors.T @ offsets) ** 2
+    adjoining = (np.abs(offsets) < _cell_size(grid, point.position)[:, None]).all(axis=0)
+    inside: BoolArray = adjoining | (energy < height)
+    return inside
+
+
+def displacement(grid: Grid, end: FloatArray, origin: FloatArray) -> FloatArray:
+    """The way from origin to end, the short way round on periodic axes."""
+    rows = []
+    for axis, difference in zip(grid.axes, end - origin, strict=True):
+        length = axis.upper - axis.lower
+        rows.append(difference - length * np.rint(difference / length) if axis.periodic else difference)
+    return np.array(rows)
 
 
 def describe(grid: Grid, position: FloatArray) -> str:
@@ -234,7 +264,7 @@ def describe(grid: Grid, position: FloatArray) -> str:
 
 def _require_loss(problem: Problem) -> Field:
     if problem.landscape.loss is None:
-        raise NoStationaryPoint("landscape", "the landscape gives a drift and no loss", "", "Give a loss")
+        raise StationaryPointError(PLACE, "the landscape gives a drift and no loss", "", "Give a loss")
     return problem.landscape.loss
 
 
@@ -246,7 +276,7 @@ def _slopes(problem: Problem, position: FloatArray) -> tuple[FloatArray, FloatAr
     """Gradient (axes,) and Hessian (axes, axes) of the loss."""
     gradient, hessian = problem.landscape.gradient, problem.landscape.hessian
     if gradient is None or hessian is None:
-        raise NoStationaryPoint("landscape", "the landscape gives a drift and no loss", "", "Give a loss")
+        raise StationaryPointError(PLACE, "the landscape gives a drift and no loss", "", "Give a loss")
     return gradient(position[:, None])[:, 0], hessian(position[:, None])[..., 0]
 
 
@@ -289,7 +319,8 @@ def _is_stationary(problem: Problem, point: StationaryPoint) -> bool:
 def _stationary(problem: Problem, position: FloatArray) -> StationaryPoint:
     _, hessian = _slopes(problem, position)
     loss = _value(_require_loss(problem), position)
-    return StationaryPoint(position, loss, hessian, np.linalg.eigvalsh(hessian))
+    eigenvalues: FloatArray = np.linalg.eigvalsh(hessian)  # type: ignore[assignment]
+    return StationaryPoint(position, loss, hessian, eigenvalues)
 
 
 def _beginning(problem: Problem, saddle: StationaryPoint, region: Region) -> Begins:
@@ -353,12 +384,3 @@ def _wrapped(grid: Grid, position: FloatArray) -> FloatArray:
 def _inside(grid: Grid, position: FloatArray) -> FloatArray:
     """The position, wrapped, or the nearest one between the walls."""
     return np.clip(_wrapped(grid, position), [axis.lower for axis in grid.axes], [axis.upper for axis in grid.axes])
-
-
-def _displacement(grid: Grid, end: FloatArray, origin: FloatArray) -> FloatArray:
-    """end - origin, the short way round on periodic axes."""
-    rows = []
-    for axis, difference in zip(grid.axes, end - origin, strict=True):
-        length = axis.upper - axis.lower
-        rows.append(difference - length * np.rint(difference / length) if axis.periodic else difference)
-    return np.array(rows)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -20,18 +21,20 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 
 from fpsolve.analyse.basins import (
-    NoStationaryPoint,
     StationaryPoint,
+    StationaryPointError,
     descent,
+    displacement,
     entry_into,
     minima_below,
     minimum_near,
+    neighbourhood,
     pass_between,
     separation,
     summit_between,
 )
 from fpsolve.analyse.basins import describe as describe_position
-from fpsolve.model.grid import BoolArray, FloatArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid
 from fpsolve.model.noise import NOISE_GRADIENT_SHARE
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region, point_weights
@@ -61,8 +64,8 @@ HALVINGS = 3
 HALVES = "the formulas are for a passage into the far well (absorbing on the saddle halves the time)"
 
 
-class DoesNotApply(Exception):  # noqa: N818  # not an error: the answer of a formula
-    """A formula cannot be evaluated; the message is the reason."""
+class InapplicableError(Exception):
+    """A formula has no value; the message is the reason."""
 
 
 @final
@@ -78,6 +81,11 @@ class ClosedForm:
     log_time: float | None
     applies: bool
     reason: str | None
+
+    @classmethod
+    def doubted(cls, log_time: float, doubt: str | None) -> ClosedForm:
+        """A value, and what speaks against it if anything does."""
+        return cls(log_time, doubt is None, doubt)
 
     @property
     def value(self) -> float | None:
@@ -95,16 +103,28 @@ class ClosedForm:
 def closed_forms(problem: Problem, start: Sequence[float], target: Region) -> dict[str, ClosedForm]:
     """Every closed form for the mean time from a start to a target, by name, in the order of FORMULAS.
 
-    Raises CaseError when the start is not a point of the grid.
+    Parameters
+    ----------
+    problem : of any dimension; what does not fit a formula becomes its reason.
+    start : (axes,) [length].
+    target : where the time ends; absorbing walls end it too.
+
+    Returns
+    -------
+    Times in the unit of time of the drift; see ClosedForm.
+
+    Raises
+    ------
+    CaseError : the start is not a point of the grid.
     """
     point_weights(problem.grid, start, "escape.start")
-    passage = _Passage(problem, np.asarray(start, dtype=np.float64), target)
-    return {name: formula(passage) for name, formula in FORMULAS.items()}
+    crossing = Crossing(problem, np.asarray(start, dtype=np.float64), target)
+    return {name: _answer(formula, crossing) for name, formula in FORMULAS.items()}
 
 
 @final
 @dataclass(frozen=True)
-class _Passage:
+class Crossing:
     """A start, a target and what several formulas need of the way between."""
 
     problem: Problem
@@ -112,95 +132,92 @@ class _Passage:
     target: Region
 
     @cached_property
-    def low_noise(self) -> ClosedForm:
-        return _closed_form(lambda: _low_noise(self.barrier))
+    def over_drift(self) -> ClosedForm:
+        """The low-noise formula, in one dimension."""
+        return _answer(_over_drift, self)
 
     @cached_property
-    def langer(self) -> ClosedForm:
-        return self.low_noise if self.problem.grid.dimensions == 1 else _closed_form(lambda: _langer(self))
+    def over_loss(self) -> ClosedForm:
+        """Langer's formula; in one dimension it is the low-noise formula."""
+        return self.over_drift if self.problem.grid.dimensions == 1 else _answer(_over_loss, self)
 
     @cached_property
     def barrier(self) -> _Barrier:
+        """The barrier in one dimension."""
         return _barrier(_Line(self.problem), float(self.start[0]), self.target)
 
     def check_one_axis(self, formula: str) -> None:
+        """Refuse more than one dimension."""
         if (axes := self.problem.grid.dimensions) != 1:
             reason = f"the grid has {axes} dimensions; {formula} has one"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
 
     def check_constant_noise(self) -> None:
+        """Refuse noise that depends on the position."""
         if self.problem.diffusion.constant is None:
-            raise DoesNotApply(_noise_changes(self))
+            raise InapplicableError(_noise_changes(self))
 
     def check_boltzmann(self) -> float:
         """The temperature, when exp(-loss/T) is the density at rest."""
         landscape = self.problem.landscape
         if landscape.loss is None:
             reason = "the landscape gives a drift and no loss"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
         if not landscape.is_gradient:
             reason = "the drift is not minus the gradient of the loss"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
         self.check_constant_noise()
         if self.problem.temperature is None:
             reason = "the diffusion is not proportional to the mobility, so exp(-loss/T) is not the density at rest"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
         return self.problem.temperature
 
 
-def kramers(passage: _Passage) -> ClosedForm:
+def kramers(crossing: Crossing) -> ClosedForm:
     """Kramers (1940): one dimension, constant D, any drift.
 
     tau = 2 pi / sqrt(L''_a |L''_b|) exp((L_b - L_a) / D), a the minimum and b the saddle; with a mobility m and D = T m
     1/m times that, with T in the exponent. For D constant it is the low-noise formula.
     """
-
-    def checks() -> None:
-        passage.check_one_axis("Kramers' formula")
-        passage.check_constant_noise()
-
-    return _if_allowed(checks, lambda: passage.low_noise)
+    crossing.check_one_axis("Kramers' formula")
+    crossing.check_constant_noise()
+    return crossing.over_drift
 
 
-def eyring_kramers(passage: _Passage) -> ClosedForm:
+def eyring_kramers(crossing: Crossing) -> ClosedForm:
     """Eyring-Kramers: D = T I, unit mobility; tau = 2 pi / |l_b| sqrt(|det H_b| / det H_a) exp((L_b - L_a) / T).
 
-    l_b is the negative eigenvalue of the Hessian H_b at the saddle (Bovier et al. 2004, Theorem 3.2).
+    l_b is the negative eigenvalue of the Hessian H_b at the saddle (Bovier, Eckhoff, Gayrard & Klein 2004).
     """
-
-    def checks() -> None:
-        passage.check_boltzmann()
-        mobility = passage.problem.landscape.mobility
-        if not np.allclose(mobility, np.eye(len(mobility)), rtol=0.0, atol=1e-12):
-            reason = "the mobility is not the identity: Langer's formula is the one with a mobility"
-            raise DoesNotApply(reason)
-
-    return _if_allowed(checks, lambda: passage.langer)
+    crossing.check_boltzmann()
+    mobility = crossing.problem.landscape.mobility
+    if not np.allclose(mobility, np.eye(len(mobility)), rtol=0.0, atol=1e-12):
+        reason = "the mobility is not the identity: Langer's formula is the one with a mobility"
+        raise InapplicableError(reason)
+    return crossing.over_loss
 
 
-def langer(passage: _Passage) -> ClosedForm:
+def langer(crossing: Crossing) -> ClosedForm:
     """Langer (1969): drift -M grad L, D = T M; tau = 2 pi / l sqrt(|det H_b| / det H_a) exp((L_b - L_a) / T).
 
     l is the positive eigenvalue of -M H_b: the rate at which the saddle is left.
     """
-
-    def checks() -> None:
-        passage.check_boltzmann()
-
-    return _if_allowed(checks, lambda: passage.langer)
+    crossing.check_boltzmann()
+    return crossing.over_loss
 
 
-def low_noise(passage: _Passage) -> ClosedForm:
+def low_noise(crossing: Crossing) -> ClosedForm:
     """One dimension, any D(x), by Laplace's method: the leading order of the exact integral for weak noise.
 
     tau = 2 pi / sqrt(|m_a| m_b) (D_b / D_a)**(1/2 - alpha) exp(-integral from a to b of m / D), m the drift as given,
     m_a and m_b its slopes; alpha = 0 (Ito), 1/2 (Stratonovich), 1 (isothermal).
     """
-    return _if_allowed(lambda: passage.check_one_axis("the low-noise formula"), lambda: passage.low_noise)
+    crossing.check_one_axis("the low-noise formula")
+    return crossing.over_drift
 
 
-def exact_integral(passage: _Passage) -> ClosedForm:
-    """One dimension, any D(x): the mean first-passage time itself (Gardiner 2009, section 5.5.1).
+def exact_integral(crossing: Crossing) -> ClosedForm:
+    """One dimension, any D(x): the mean first-passage time itself (Gardiner 2009, section 5.5).
 
     With psi = integral of v / D and the far end reflecting or far away,
     tau = integral over y of exp(-psi(y)) / D(y) * integral over z before y of exp(psi(z)),
@@ -208,15 +225,12 @@ def exact_integral(passage: _Passage) -> ClosedForm:
     tau = S(x, r) / S(l, r) integral_l^x S(l, z) exp(psi(z)) dz + S(l, x) / S(l, r) integral_x^r S(z, r) exp(psi(z)) dz.
     Absorbing walls count as target.
     """
-
-    def value() -> tuple[float, str | None]:
-        line, start = _Line(passage.problem), float(passage.start[0])
-        return _log_passage_time(line, start, _reach(line, start, passage.target)), None
-
-    return _if_allowed(lambda: passage.check_one_axis("the integral"), lambda: _closed_form(value))
+    crossing.check_one_axis("the integral")
+    line, start = _Line(crossing.problem), float(crossing.start[0])
+    return ClosedForm.doubted(_log_passage_time(line, start, _reach(line, start, crossing.target)), None)
 
 
-FORMULAS: dict[str, Callable[[_Passage], ClosedForm]] = {
+FORMULAS: dict[str, Callable[[Crossing], ClosedForm]] = {
     "kramers": kramers,
     "eyring_kramers": eyring_kramers,
     "langer": langer,
@@ -225,64 +239,55 @@ FORMULAS: dict[str, Callable[[_Passage], ClosedForm]] = {
 }
 
 
-def _if_allowed(checks: Callable[[], object], formula: Callable[[], ClosedForm]) -> ClosedForm:
-    """The formula, or the reason why one of the checks forbids it."""
+def _answer(formula: Callable[[Crossing], ClosedForm], crossing: Crossing) -> ClosedForm:
+    """What the formula gives, or the reason why it gives nothing."""
     try:
-        checks()
-    except DoesNotApply as refusal:
+        return formula(crossing)
+    except InapplicableError as refusal:
         return ClosedForm(None, False, str(refusal))
-    return formula()
-
-
-def _closed_form(formula: Callable[[], tuple[float, str | None]]) -> ClosedForm:
-    """The ln of the time and the doubt that a formula gives, or the reason why it gives none."""
-    try:
-        log_time, doubt = formula()
-    except DoesNotApply as refusal:
-        return ClosedForm(None, False, str(refusal))
-    except NoStationaryPoint as absence:
+    except StationaryPointError as absence:
         return ClosedForm(None, False, absence.found)
-    return ClosedForm(log_time, doubt is None, doubt)
 
 
-def _noise_changes(passage: _Passage) -> str:
+def _noise_changes(crossing: Crossing) -> str:
     """That D depends on the position, and how much: between minimum and saddle where they are known."""
-    traces = np.einsum("ii...->...", passage.problem.diffusion_at_cells)
+    traces = np.einsum("ii...->...", crossing.problem.diffusion_at_cells)
     place = "over the grid"
-    if passage.problem.grid.dimensions == 1 and passage.low_noise.log_time is not None:
-        barrier = passage.barrier
+    if crossing.problem.grid.dimensions == 1 and crossing.over_drift.log_time is not None:
+        barrier = crossing.barrier
         traces = barrier.line.diffusion(np.linspace(barrier.minimum, barrier.saddle, FEWEST_POINTS))
         place = "between the minimum and the saddle"
     ratio = float(traces.max() / traces.min())
     if ratio < 1.0 + SAME_NOISE:
         return "the noise is given as a function of the position, if a constant one; give it as a number or a matrix"
-    return f"the noise depends on the position: D changes {f'{ratio:.2g}' if ratio < 10.0 else f'{ratio:.0f}'}-fold {place}"
+    amount = f"{ratio:.2g}" if ratio < 10.0 else f"{ratio:.0f}"
+    return f"the noise depends on the position: D changes {amount}-fold {place}"
 
 
 # Over the loss, in any number of dimensions
 
 
-def _langer(passage: _Passage) -> tuple[float, str | None]:
-    """ln of Langer's time, and what speaks against it."""
-    problem, temperature = passage.problem, passage.check_boltzmann()
-    minimum = minimum_near(problem, passage.start)
-    found = pass_between(problem, minimum.position, passage.target)
+def _over_loss(crossing: Crossing) -> ClosedForm:
+    """Langer's time, and what speaks against it."""
+    problem, temperature = crossing.problem, crossing.check_boltzmann()
+    minimum = minimum_near(problem, crossing.start)
+    found = pass_between(problem, minimum.position, crossing.target)
     if found.begins == "before":
         reason = "the saddle lies inside the target"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     saddle = found.saddle
     for name, point in (("minimum", minimum), ("saddle", saddle)):
         sizes = np.abs(point.eigenvalues)
         if sizes.min() <= DEGENERATE * sizes.max():
             reason = f"the {name} is degenerate: the Hessian has the eigenvalue {sizes.min():.2g} there"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
     growth = eigh(-saddle.hessian, np.linalg.inv(problem.landscape.mobility), eigvals_only=True)[-1]
     stiffness = np.log(np.abs(saddle.eigenvalues)).sum() - np.log(minimum.eigenvalues).sum()
     barrier = (saddle.loss - minimum.loss) / temperature
     log_time = math.log(2.0 * math.pi / growth) + 0.5 * stiffness + barrier
     begins_on_it = f"the target begins at the saddle; {HALVES}" if found.begins == "on" else None
-    doubt = _low_barrier(barrier) or begins_on_it or _doubt_over_loss(passage, temperature, minimum, saddle)
-    return float(log_time), doubt
+    doubt = _low_barrier(barrier) or begins_on_it or _doubt_over_loss(crossing, temperature, minimum, saddle)
+    return ClosedForm.doubted(float(log_time), doubt)
 
 
 def _low_barrier(barrier: float) -> str | None:
@@ -290,33 +295,47 @@ def _low_barrier(barrier: float) -> str | None:
 
 
 def _doubt_over_loss(
-    passage: _Passage, temperature: float, minimum: StationaryPoint, saddle: StationaryPoint
+    crossing: Crossing, temperature: float, minimum: StationaryPoint, saddle: StationaryPoint
 ) -> str | None:
     """What else on the way to the target matters at this temperature."""
-    problem = passage.problem
+    problem = crossing.problem
     around = min(4.0 * temperature, 0.5 * (saddle.loss - minimum.loss))
-    closed = _neighbourhood(problem, saddle, around)
+    closed = neighbourhood(problem.grid, saddle, around)
     return (
-        _doubt_beyond(passage, temperature, saddle)
+        _doubt_beyond(crossing, temperature, saddle)
+        or _doubt_high_start(crossing, temperature, saddle)
         or _doubt_walls(problem, temperature, {"minimum": minimum, "saddle": saddle})
-        or _doubt_passes(passage, temperature, minimum, saddle.loss, closed, around)
+        or _doubt_passes(crossing, temperature, minimum, saddle.loss, closed, around)
         or _doubt_minima(problem, temperature, minimum, saddle.loss, closed)
     )
 
 
-def _doubt_beyond(passage: _Passage, temperature: float, saddle: StationaryPoint) -> str | None:
+def _doubt_beyond(crossing: Crossing, temperature: float, saddle: StationaryPoint) -> str | None:
     """Whether the loss falls from the saddle into the target, and at least two thermal energies before it begins."""
-    problem = passage.problem
+    problem = crossing.problem
     _, vectors = np.linalg.eigh(saddle.hessian)
     nudge = vectors[:, 0] * 0.05 * problem.grid.spacings.min()
     ways = [descent(problem, saddle.position + side * nudge) for side in (-1.0, 1.0)]
-    entries = [entry for way in ways if (entry := entry_into(problem, way, passage.target)) is not None]
+    entries = [entry for way in ways if (entry := entry_into(problem, way, crossing.target)) is not None]
+    what = "the target begins" if entries else "an absorbing wall stands"
+    entries = entries or [way[-1] for way in ways if _at_absorbing_wall(problem.grid, way[-1])]
     if not entries:
         ends = " and ".join(describe_position(problem.grid, way[-1]) for way in ways)
         return f"from the saddle the loss falls to {ends}, neither of them in the target"
-    assert problem.landscape.loss is not None
-    drop = (saddle.loss - float(problem.landscape.loss(np.array(entries).T).max())) / temperature
-    return _begins_near("the target begins", drop, "beyond")
+    drop = (saddle.loss - max(_loss(problem, entry) for entry in entries)) / temperature
+    return _begins_near(what, drop, "beyond")
+
+
+def _loss(problem: Problem, position: FloatArray) -> float:
+    assert problem.landscape.loss is not None  # checked by Crossing.check_boltzmann
+    return float(problem.landscape.loss(position[:, None])[0])
+
+
+def _at_absorbing_wall(grid: Grid, position: FloatArray) -> bool:
+    return any(
+        "absorbing" in (axis.walls[0] if x <= axis.lower else "", axis.walls[1] if x >= axis.upper else "")
+        for axis, x in zip(grid.axes, position, strict=True)
+    )
 
 
 def _begins_near(what: str, drop: float, side: str) -> str | None:
@@ -325,6 +344,15 @@ def _begins_near(what: str, drop: float, side: str) -> str | None:
         return None
     place = "at" if drop < SAME_PLACE else f"{drop:.1f} thermal energies {side}"
     return f"{what} {place} the saddle; {HALVES}"
+
+
+def _doubt_high_start(crossing: Crossing, temperature: float, saddle: StationaryPoint) -> str | None:
+    """Whether the start lies near the saddle."""
+    _, vectors = np.linalg.eigh(saddle.hessian)
+    offset = displacement(crossing.problem.grid, crossing.start, saddle.position)
+    below = (saddle.loss - _loss(crossing.problem, crossing.start)) / temperature
+    across = 0.5 * abs(saddle.eigenvalues[0]) * float(vectors[:, 0] @ offset) ** 2 / temperature
+    return _start_near(below) if max(across, below) < NEAR else None
 
 
 def _doubt_walls(problem: Problem, temperature: float, points: dict[str, StationaryPoint]) -> str | None:
@@ -340,7 +368,7 @@ def _doubt_walls(problem: Problem, temperature: float, points: dict[str, Station
 
 
 def _doubt_passes(
-    passage: _Passage,
+    crossing: Crossing,
     temperature: float,
     minimum: StationaryPoint,
     height: float,
@@ -348,22 +376,22 @@ def _doubt_passes(
     around: float,
 ) -> str | None:
     """Whether there is a way out that is hardly higher than the saddle, around its closed neighbourhood."""
-    problem = passage.problem
+    problem = crossing.problem
     try:
-        cell = summit_between(problem, minimum.position, passage.target, closed)
-    except NoStationaryPoint:
+        cell = summit_between(problem, minimum.position, crossing.target, closed)
+    except StationaryPointError:
         return None
-    summit = problem.grid.positions(problem.grid.index_of(np.array([cell])))
-    assert problem.landscape.loss is not None
-    excess = float(problem.landscape.loss(summit)[0]) - height
+    summit = problem.grid.positions()[:, cell]
+    excess = _loss(problem, summit) - height
     # The way around the neighbourhood itself is higher by `around`, where the ridge is a parabola.
     if excess > min(RIVAL * temperature, 0.75 * around):
         return None
-    place = describe_position(problem.grid, summit[:, 0])
-    return (
-        f"a second way out, near {place}, is only {max(excess, 0.0) / temperature:.2g} thermal energies higher; "
-        "the formulas count one"
-    )
+    return _second_way(f"near {describe_position(problem.grid, summit)}", excess / temperature)
+
+
+def _second_way(place: str, excess: float) -> str:
+    amount = "no higher" if excess < SAME_PLACE else f"only {excess:.1f} thermal energies higher"
+    return f"a second way out, {place}, is {amount}; the formulas count one"
 
 
 def _doubt_minima(
@@ -378,23 +406,8 @@ def _doubt_minima(
 
 
 def _another_minimum(place: str, excess: float) -> str:
-    amount = f"{excess:.2g} thermal energies higher" if excess > 0.0 else f"{-excess:.2g} thermal energies lower"
-    return f"another minimum on this side of the saddle, at {place}, is only {amount}" if excess > 0.0 else (
-        f"another minimum on this side of the saddle, at {place}, is {amount}"
-    )
-
-
-def _neighbourhood(problem: Problem, saddle: StationaryPoint, height: float) -> BoolArray:
-    """Cells around a saddle where the quadratic form of |H| / 2 stays below a height, and those within a cell of it."""
-    grid = problem.grid
-    values, vectors = np.linalg.eigh(saddle.hessian)
-    offsets = grid.positions() - saddle.position[:, None]
-    for axis, row in zip(grid.axes, offsets, strict=True):
-        if axis.periodic:
-            row -= (axis.upper - axis.lower) * np.rint(row / (axis.upper - axis.lower))
-    energy = 0.5 * (np.abs(values)[:, None] * (vectors.T @ offsets) ** 2).sum(axis=0)
-    adjoining: BoolArray = (np.abs(offsets) < grid.spacings[:, None]).all(axis=0)
-    return adjoining | (energy < height)
+    amount = f"only {excess:.1f} thermal energies higher" if excess > SAME_PLACE else "no higher"
+    return f"another minimum on this side of the saddle, at {place}, is {amount}"
 
 
 # Along the line, in one dimension
@@ -424,10 +437,12 @@ class _Line:
         return (axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x)[None, :]
 
     def drift(self, x: FloatArray) -> FloatArray:
-        return self.problem.landscape.drift(self.positions(x))[0]
+        drift: FloatArray = self.problem.landscape.drift(self.positions(x))[0]
+        return drift
 
     def diffusion(self, x: FloatArray) -> FloatArray:
-        return self.problem.diffusion.matrix(self.positions(x))[0, 0]
+        diffusion: FloatArray = self.problem.diffusion.matrix(self.positions(x))[0, 0]
+        return diffusion
 
     def level(self, region: Region, x: FloatArray) -> FloatArray:
         return region.level(self.positions(x))
@@ -456,15 +471,16 @@ class _Line:
 
         drift / D is v / D, whose potential may be known, and the convention's share of D' / D.
         """
-        exponent = self.problem.exponent
+        exponent, diffusion = self.problem.exponent, self.diffusion(points)
+        _check_positive(self, points, diffusion)
         total = np.zeros(len(points) - 1)
         if exponent.potential is not None:
             total += np.diff(exponent.potential(self.positions(points)))
         if exponent.remainder is not None:
-            total += [self._remainder_integral(*ends) for ends in zip(points[:-1], points[1:], strict=True)]
+            total += [self._remainder_integral(*ends) for ends in pairwise(points)]
         if self.problem.diffusion.constant is None:
             share = NOISE_GRADIENT_SHARE[self.problem.diffusion.convention]
-            total += share * np.diff(np.log(self.diffusion(points)))
+            total += share * np.diff(np.log(diffusion))
         return total
 
     def _remainder_integral(self, lower: float, upper: float) -> float:
@@ -472,7 +488,9 @@ class _Line:
             return _sample(self, edges, 0).unsure > RESOLVED
 
         edges = _refined(np.linspace(lower, upper, FIRST_PANELS + 1), coarse)
-        return float(_sample(self, edges, 0).remainder.sum())
+        found, finer = (float(_sample(self, cut, 0).remainder.sum()) for cut in (edges, _halved(edges)))
+        _check_settled(abs(finer - found), edges.size - 1)
+        return finer
 
 
 @final
@@ -498,11 +516,11 @@ def _reach(line: _Line, start: float, target: Region) -> _Reach:
     ends = ["target" if edge is not None else str(wall) for edge, wall in zip(edges, walls, strict=True)]
     if "target" not in ends and "absorbing" not in ends:
         reason = "the target cannot be reached: no edge of it lies on the axis"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     reach = _Reach(lower if edges[0] is None else edges[0], upper if edges[1] is None else edges[1], (ends[0], ends[1]))
     if any(leaves and end == start for leaves, end in zip(reach.exits, (reach.lower, reach.upper), strict=True)):
         reason = "the start lies on the edge of the target"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     return reach
 
 
@@ -514,7 +532,7 @@ def _first_edge(line: _Line, start: float, wall: float, target: Region) -> float
         return None
     if inside[0] == 0:
         reason = "the start lies in the target"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     ends = points[inside[0] - 1 : inside[0] + 1]
     return _root(lambda x: line.level(target, x), *ends)
 
@@ -558,21 +576,23 @@ class _Way:
         return float(self.heights.max())
 
 
-def _low_noise(barrier: _Barrier) -> tuple[float, str | None]:
-    """ln of the low-noise time, and what speaks against it."""
+def _over_drift(crossing: Crossing) -> ClosedForm:
+    """The low-noise time, and what speaks against it."""
+    barrier = crossing.barrier
     line, ends = barrier.line, np.array([barrier.minimum, barrier.saddle])
     slopes = np.array([line.drift_slope(x) for x in ends])
     diffusion = line.diffusion(ends)
     lower, upper = line.bounds(barrier.minimum)
     # A quadratic well is narrower than the axis: its variance is D / |slope|.
     if slopes[0] >= 0.0 or slopes[1] <= 0.0 or (diffusion > np.abs(slopes) * (upper - lower) ** 2).any():
-        reason = f"the drift has the slopes {slopes[0]:.2g} and {slopes[1]:.2g} at minimum and saddle: they are not quadratic"
-        raise DoesNotApply(reason)
+        found = f"{slopes[0]:.2g} and {slopes[1]:.2g}"
+        reason = f"the slopes of the drift at minimum and saddle are {found}: well and barrier are not quadratic"
+        raise InapplicableError(reason)
     log_time = math.log(2.0 * math.pi) - 0.5 * float(np.log(np.abs(slopes)).sum()) + barrier.height
     if line.problem.diffusion.constant is None:
         share = NOISE_GRADIENT_SHARE[line.problem.diffusion.convention]  # 1 - alpha
         log_time += (share - 0.5) * float(np.log(diffusion[1] / diffusion[0]))
-    return log_time, barrier.doubt
+    return ClosedForm.doubted(log_time, barrier.doubt)
 
 
 def _barrier(line: _Line, start: float, target: Region) -> _Barrier:
@@ -582,20 +602,30 @@ def _barrier(line: _Line, start: float, target: Region) -> _Barrier:
     minimum = _minimum_on(line, start, zeros)
     if not reach.lower < minimum < reach.upper:
         reason = "the drift carries the start into the target: there is no barrier"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     ways = [_way(line, minimum, zeros, reach, side) for side in (0, 1)]
     out, other = sorted(ways, key=lambda way: math.inf if way.end == "reflecting" else way.top)
     place, height, doubt = _saddle_on(out)
-    start_height = abs(float(line.work(np.sort(np.array([minimum, start])))[0]))
-    near_start = f"the start lies only {height - start_height:.1f} thermal energies below the saddle"
     doubt = (
         _low_barrier(height)
         or doubt
-        or (near_start if height - start_height < NEAR else None)
+        or _doubt_start(line, start, minimum, place, height)
         or _doubt_other_side(line, other, height)
         or _doubt_in_series(line, out, height)
     )
     return _Barrier(line, minimum, place, height, doubt)
+
+
+def _doubt_start(line: _Line, start: float, minimum: float, saddle: float, height: float) -> str | None:
+    """Whether the start lies so high on the way to the saddle that it may pass without visiting the minimum."""
+    if (start - minimum) * (saddle - minimum) <= 0.0:
+        return None
+    below = height - abs(float(line.work(np.sort(np.array([minimum, start])))[0]))
+    return _start_near(below) if below < NEAR else None
+
+
+def _start_near(below: float) -> str:
+    return f"the start lies only {below:.1f} thermal energies below the saddle"
 
 
 def _minimum_on(line: _Line, start: float, zeros: FloatArray) -> float:
@@ -607,12 +637,12 @@ def _minimum_on(line: _Line, start: float, zeros: FloatArray) -> float:
         found = float(zeros[at_start][0])
         if line.drift_slope(found) > 0.0:
             reason = f"the start is a saddle, with a way down to either side ({_name(line, start)})"
-            raise DoesNotApply(reason)
+            raise InapplicableError(reason)
         return found
     ahead = zeros[zeros > start] if drift > 0.0 else zeros[zeros < start][::-1]
     if drift == 0.0 or ahead.size == 0:
         reason = f"there is no minimum: the drift carries the start {_name(line, start)} to an end of the axis"
-        raise DoesNotApply(reason)
+        raise InapplicableError(reason)
     return float(ahead[0])
 
 
@@ -652,26 +682,25 @@ def _saddle_on(way: _Way) -> tuple[float, float, str | None]:
         if doubt is not None:
             return place, height, doubt
     reason = f"{what} on the way up, before any saddle"
-    raise DoesNotApply(reason)
+    raise InapplicableError(reason)
 
 
 def _doubt_other_side(line: _Line, way: _Way, height: float) -> str | None:
     """Whether what lies on the other side of the minimum matters: a way out, a wall, a minimum."""
     highest = int(np.argmax(way.heights))
     if way.end != "reflecting" and way.top < height + RIVAL:
-        excess = f"{way.top - height:.2g} thermal energies higher"
-        return f"a second way out, over {_name(line, way.places[highest])}, is only {excess}; the formulas count one"
+        return _second_way(f"over {_name(line, way.places[highest])}", way.top - height)
     if way.end == "reflecting":
         if way.heights[-1] < NEAR:
             return f"the wall {_name(line, way.places[-1])} lies within {NEAR:g} thermal energies of the minimum"
-        highest = len(way.places)
+        highest = len(way.places) - 1
     return _doubt_minima_on(line, way, slice(1, highest))
 
 
 def _doubt_in_series(line: _Line, way: _Way, height: float) -> str | None:
     """Whether other minima and saddles on the way out matter."""
-    passed = way.heights.tolist().index(way.top) if way.top == height else len(way.places) - 1
-    for mark in np.nonzero(way.unstable)[0]:
+    passed = int(np.argmax(way.heights))
+    for mark in np.nonzero(way.unstable)[0].tolist():
         if mark != passed and way.heights[mark] > height - RIVAL:
             below = f"{height - way.heights[mark]:.2g} thermal energies lower"
             return f"another saddle on the way, at {_name(line, way.places[mark])}, is only {below}"
@@ -729,8 +758,9 @@ NODE, WEIGHT, COEFFICIENTS, ANTIDERIVATIVE = _legendre_tables()
 
 
 def _tail(values: FloatArray) -> FloatArray:
-    """Size of the last two Legendre coefficients, (panels,), of values at the nodes: what the panel does not resolve."""
-    return np.abs(values @ COEFFICIENTS[-2:].T).max(axis=1)
+    """Size of the last two Legendre coefficients of values at the nodes, (panels,): what is not resolved."""
+    size: FloatArray = np.abs(values @ COEFFICIENTS[-2:].T).max(axis=1)
+    return size
 
 
 def _sample(line: _Line, edges: FloatArray, origin: int) -> _Sample:
@@ -739,11 +769,8 @@ def _sample(line: _Line, edges: FloatArray, origin: int) -> _Sample:
     points = 0.5 * (edges[:-1] + edges[1:])[:, None] + halves * NODE
     positions, exponent = line.positions(points.ravel()), line.problem.exponent
     diffusion = line.problem.diffusion.matrix(positions)[0, 0]
+    _check_positive(line, points.ravel(), diffusion)
     slope = np.zeros(points.size) if exponent.remainder is None else exponent.remainder(positions)[0]
-    bad = ~(np.isfinite(slope) & np.isfinite(diffusion) & (diffusion > 0.0))
-    if bad.any():
-        reason = f"drift and D must be finite and D positive, but are not at {_name(line, points.ravel()[bad][0])}"
-        raise DoesNotApply(reason)
     slope = slope.reshape(points.shape) * halves
     remainder = slope @ WEIGHT
     # Summed from the origin outward: a sum from the wall would round at the height of the wall.
@@ -754,6 +781,25 @@ def _sample(line: _Line, edges: FloatArray, origin: int) -> _Sample:
         psi += potential - exponent.potential(line.positions(edges[origin]))
     unsure = _tail(slope) - 8.0 * np.finfo(np.float64).eps * np.abs(slope).max(axis=1)
     return _Sample(2.0 * halves[:, 0], psi, np.log(diffusion).reshape(points.shape), remainder, unsure)
+
+
+def _check_positive(line: _Line, points: FloatArray, diffusion: FloatArray) -> None:
+    if not (diffusion > 0.0).all():
+        reason = f"D is not positive at {_name(line, points[~(diffusion > 0.0)][0])}"
+        raise InapplicableError(reason)
+
+
+def _halved(edges: FloatArray) -> FloatArray:
+    return np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
+
+
+def _check_settled(change: float, panels: int) -> None:
+    """Refuse an integral in an exponent that still changes by `change` when its panels are halved."""
+    if not change <= UNSETTLED:
+        reason = (
+            f"the integral still changes by {change:.1g} when its {panels} panels are halved (does D vanish somewhere?)"
+        )
+        raise InapplicableError(reason)
 
 
 def _refined(edges: FloatArray, coarse: Callable[[FloatArray], BoolArray]) -> FloatArray:
@@ -768,7 +814,7 @@ def _refined(edges: FloatArray, coarse: Callable[[FloatArray], BoolArray]) -> Fl
 
 
 def _log_passage_time(line: _Line, start: float, reach: _Reach) -> float:
-    """ln of the mean first-passage time; the panels are halved until it settles."""
+    """Logarithm of the mean first-passage time; the panels are halved until it settles."""
 
     def sampled(edges: FloatArray) -> tuple[_Sample, int]:
         split = int(np.searchsorted(edges, start))
@@ -778,21 +824,16 @@ def _log_passage_time(line: _Line, start: float, reach: _Reach) -> float:
     edges = _refined(np.unique(np.concatenate(sides)), lambda edges: _coarse(*sampled(edges), reach.exits))
     value = _log_time(*sampled(edges), reach.exits)
     for _ in range(HALVINGS):
-        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
+        edges = _halved(edges)
         last, value = value, _log_time(*sampled(edges), reach.exits)
         if abs(value - last) <= SETTLED + 8.0 * np.finfo(np.float64).eps * abs(value):
             return value
-    if abs(value - last) > UNSETTLED:
-        reason = (
-            f"the integral still changes by {abs(value - last):.1g} when its {edges.size // 2} panels are halved "
-            "(does D vanish somewhere?)"
-        )
-        raise DoesNotApply(reason)
+    _check_settled(abs(value - last), edges.size // 2)
     return value
 
 
 def _log_time(sample: _Sample, split: int, exits: tuple[bool, bool]) -> float:
-    """ln tau for a start on the edge number `split`. Only positive terms are added."""
+    """Logarithm of the time for a start on the edge number `split`. Only positive terms are added."""
     speed, scale, widths = sample.psi, -sample.psi - sample.log_diffusion, sample.widths
     if exits == (True, False):
         speed, scale, widths, split = speed[::-1, ::-1], scale[::-1, ::-1], widths[::-1], len(widths) - split
@@ -807,24 +848,25 @@ def _log_time(sample: _Sample, split: int, exits: tuple[bool, bool]) -> float:
 
 
 def _log_panels(log_values: FloatArray, widths: FloatArray) -> FloatArray:
-    """ln of the integral of exp(log_values) over each panel, (panels,)."""
+    """Logarithm of the integral of exp(log_values) over each panel, (panels,)."""
     peaks = log_values.max(axis=1)
     return np.asarray(np.log(0.5 * widths * (np.exp(log_values - peaks[:, None]) @ WEIGHT)) + peaks)
 
 
 def _log_integral(log_values: FloatArray, widths: FloatArray) -> float:
-    """ln of the integral of exp(log_values) over all panels."""
+    """Logarithm of the integral of exp(log_values) over all panels."""
     return float(np.logaddexp.reduce(_log_panels(log_values, widths)))
 
 
 def _log_cumulative(log_values: FloatArray, widths: FloatArray) -> FloatArray:
-    """ln of the integral of exp(log_values) from the first edge to every node, (panels, NODES)."""
+    """Logarithm of the integral of exp(log_values) from the first edge to every node, (panels, NODES)."""
     peaks = log_values.max(axis=1, keepdims=True)
     inside = 0.5 * widths[:, None] * (np.exp(log_values - peaks) @ ANTIDERIVATIVE.T)
     # Where a panel is too coarse to matter, the antiderivative may come out below zero.
     log_inside = np.log(np.maximum(inside, np.finfo(np.float64).tiny)) + peaks
     whole = np.logaddexp.accumulate(_log_panels(log_values, widths))
-    return np.logaddexp(np.concatenate([[-np.inf], whole[:-1]])[:, None], log_inside)
+    before = np.concatenate([[-np.inf], whole[:-1]])[:, None]
+    return np.asarray(np.logaddexp(before, log_inside))
 
 
 def _coarse(sample: _Sample, split: int, exits: tuple[bool, bool]) -> BoolArray:
@@ -843,11 +885,11 @@ def _coarse(sample: _Sample, split: int, exits: tuple[bool, bool]) -> BoolArray:
     whole = min(share.max() for share in shares)
     share = np.exp(np.minimum(np.maximum.reduce(shares) - whole, 0.0))
     rounding = 16.0 * np.finfo(np.float64).eps * np.abs(sample.psi).max(axis=1)
-    return (rough * share > RESOLVED + rounding) | (sample.unsure > RESOLVED)
+    return np.asarray((rough * share > RESOLVED + rounding) | (sample.unsure > RESOLVED))
 
 
 def _log_pairs(speed: FloatArray, scale: FloatArray, split: int) -> FloatArray:
-    """ln of the largest term of the double sum over z <= y, y from `split` on, in which each panel stands, (panels,)."""
+    """Logarithm of the largest term with each panel, (panels,), of the double sum over z <= y, y from `split` on."""
     outer = np.where(np.arange(scale.size) >= split, scale, -np.inf)
     ahead = np.maximum.accumulate(outer[::-1])[::-1]
-    return np.maximum(speed + ahead, outer + np.maximum.accumulate(speed))
+    return np.asarray(np.maximum(speed + ahead, outer + np.maximum.accumulate(speed)))

@@ -197,15 +197,16 @@ def _joined(
     sides = (at_cells.take(origin), at_cells.take(end))
     steps = offsets[kind].T.astype(np.float64)
     whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
-    bend = curvature(problem)
+    _, bend = local_shape(problem)
     forward, backward = rates(weight, whole, half, 0.5 * (_along(bend[..., origin], steps) + _along(bend[..., end], steps)))
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
 
 
-def curvature(problem: Problem) -> FloatArray:
-    """|Hessian of phi| at the cells, in index units, (axes, axes, cells), phi the local logarithm of equilibrium.
+def local_shape(problem: Problem) -> tuple[FloatArray, FloatArray]:
+    """Slope (axes, cells) and |Hessian| (axes, axes, cells) of the local log equilibrium density, in index units.
 
-    By differences over the grid (it enters a correction only); |.| acts on the eigenvalues of the symmetric part.
+    By differences over the grid (they enter a correction and diagnostics only); |.| acts on the eigenvalues of the
+    symmetric part. A well or saddle is 1 / sqrt(|Hessian|) cells wide.
     """
     grid = problem.grid
     at_cells = _sample(problem, grid.indices().astype(np.float64))
@@ -216,7 +217,7 @@ def curvature(problem: Problem) -> FloatArray:
         slope += grid.differences(at_cells.potential)
     hessian = np.array([grid.differences(row) for row in slope])
     values, vectors = np.linalg.eigh(np.moveaxis(0.5 * (hessian + hessian.swapaxes(0, 1)), -1, 0))
-    return np.einsum("pia,pa,pja->ijp", vectors, np.abs(values), vectors)
+    return slope, np.einsum("pia,pa,pja->ijp", vectors, np.abs(values), vectors)
 
 
 def _along(matrices: FloatArray, steps: FloatArray) -> FloatArray:
@@ -257,7 +258,7 @@ def cut_exits(
     start = problem.grid.index_of(cells).astype(np.float64)
     steps = displacement.T * fraction
     whole, half, _ = exponents(problem, start, steps)
-    forward, _ = rates(weight / fraction, whole, half, _along(curvature(problem)[..., cells], steps))
+    forward, _ = rates(weight / fraction, whole, half, _along(local_shape(problem)[1][..., cells], steps))
     return Exits(cells, displacement, fraction, forward, gate, gates)
 
 

@@ -26,7 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 
 LONGEST_TEXT = 2000  # characters
 MOST_NODES = 1000
-DEEPEST_NESTING = 100
+DEEPEST_NESTING = 100  # of the text, where every term of a sum opens a level
+DEEPEST_TREE = 50  # of the tree, where a sum is one level; SymPy and Python recurse ten times per level
 LARGEST_EXPONENT = 64
 FINITE = "A formula must be real, and its constants at most 1.8e308"
 
@@ -57,7 +58,7 @@ class _Call(sympy.Expr):  # type: ignore[misc]  # SymPy has no types
 
     def _sympystr(self, printer: StrPrinter) -> str:
         name, *values = self.args
-        return f"{name}({', '.join(printer.doprint(value) for value in values)})"
+        return f"{name}({', '.join(printer._print(value) for value in values)})"
 
     _numpycode = _sympystr
 
@@ -92,7 +93,7 @@ class _Function(NamedTuple):
     compute: Callable[..., Any]  # of numbers and arrays
     slope: Callable[[sympy.Expr], sympy.Expr] = _flat  # derivative of a function of one argument
     build: Callable[..., sympy.Expr] | None = None  # other than a call by the same name
-    arguments: str = "1"
+    arguments: int | None = 1  # None: any number from 1
 
 
 FUNCTIONS: dict[str, _Function] = {
@@ -103,15 +104,15 @@ FUNCTIONS: dict[str, _Function] = {
     "exp": _Function(np.exp, _caller("exp")),
     "heaviside": _Function(lambda value: np.heaviside(value, 0.5)),
     "log": _Function(np.log, lambda inner: 1 / inner),
-    "max": _Function(lambda *values: max(values), build=_joiner("maximum"), arguments="at least 1"),
-    "min": _Function(lambda *values: min(values), build=_joiner("minimum"), arguments="at least 1"),
+    "max": _Function(lambda *values: max(values), build=_joiner("maximum"), arguments=None),
+    "min": _Function(lambda *values: min(values), build=_joiner("minimum"), arguments=None),
     "sign": _Function(np.sign),
     "sin": _Function(np.sin, _caller("cos")),
     "sinh": _Function(np.sinh, _caller("cosh")),
     "sqrt": _Function(np.sqrt, build=sympy.sqrt),
     "tan": _Function(np.tan, lambda inner: 1 + _call("tan", inner) ** 2),
     "tanh": _Function(np.tanh, lambda inner: 1 - _call("tanh", inner) ** 2),
-    "where": _Function(np.where, arguments="3: where(condition, value if true, value if false)"),
+    "where": _Function(np.where, arguments=3),
 }
 SCHEDULE_NAMES = ("t", "k")
 RESERVED_NAMES = (*FUNCTIONS, "pi", *SCHEDULE_NAMES)
@@ -188,7 +189,7 @@ class Expression:
             or holds a constant that is not a finite real number; quotes the piece.
         """
         reader = _reader(text, variables, parameters, where)
-        return cls(reader.text, reader.value(reader.syntax_tree()), reader.variables)
+        return reader.expression(reader.value)
 
     @property
     def is_constant(self) -> bool:
@@ -272,7 +273,7 @@ def parse_level_set(text: str, variables: Sequence[str], parameters: Mapping[str
     CaseError : as Expression.parse; or there is no comparison, or it is == or !=.
     """
     reader = _reader(text, variables, parameters, where)
-    return Expression(reader.text, reader.region(reader.syntax_tree()), reader.variables)
+    return reader.expression(lambda node: reader.logical(node, _LEVEL_SET))
 
 
 def _reader(text: str | float, variables: Sequence[str], parameters: Mapping[str, float], where: str) -> "_Reader":
@@ -296,6 +297,12 @@ class _Reader:
     parameters: Mapping[str, float]
     where: str
 
+    def expression(self, build: Callable[[ast.expr], sympy.Expr]) -> Expression:
+        tree = build(self.syntax_tree())
+        if _depth(tree) > DEEPEST_TREE:
+            raise self.nested_too_deeply(DEEPEST_TREE)
+        return Expression(self.text, tree, self.variables)
+
     def syntax_tree(self) -> ast.expr:
         if len(self.text) > LONGEST_TEXT:
             raise CaseError(self.where, f"the formula has {len(self.text)} characters", f"At most {LONGEST_TEXT}")
@@ -307,7 +314,7 @@ class _Reader:
             found = f'"{_shortened(self.text)}" cannot be read: {reason}'
             raise CaseError(self.where, found, "A formula such as x**2 + 1 is required") from None
         except (RecursionError, MemoryError):
-            raise self.nested_too_deeply() from None
+            raise self.nested_too_deeply(DEEPEST_NESTING) from None
         self.check_size(body)
         return body
 
@@ -320,7 +327,7 @@ class _Reader:
             found = f"the formula has {nodes} numbers, names and operations"
             raise CaseError(self.where, found, f"At most {MOST_NODES}")
         if depth > DEEPEST_NESTING:
-            raise self.nested_too_deeply()
+            raise self.nested_too_deeply(DEEPEST_NESTING)
 
     def value(self, node: ast.expr) -> sympy.Expr:
         match node:
@@ -374,9 +381,10 @@ class _Reader:
             remedy = f"Write {name}*(...) to multiply" if factor else did_you_mean(name, FUNCTIONS)
             raise self.refusal(node, f'calls "{name}", which is not a known function', self.allowed(), remedy)
         function = FUNCTIONS[name]
-        if not arguments or function.arguments[0] not in ("a", str(len(arguments))):
+        if not arguments or len(arguments) != (function.arguments or len(arguments)):
             found = f"has the wrong number of arguments, {len(arguments)}"
-            raise self.refusal(node, found, f"{name} takes {function.arguments}")
+            remedy = "Write where(condition, value if true, value if false)" if name == "where" else ""
+            raise self.refusal(node, found, f"{name} takes {function.arguments or 'at least 1'}", remedy)
         if name == "where":
             return _where(self.logical(arguments[0], _TRUTH), self.value(arguments[1]), self.value(arguments[2]))
         build = function.build or _caller(name)
@@ -389,14 +397,16 @@ class _Reader:
         if all(value.is_Number for value in values):
             with np.errstate(all="ignore"):
                 return self.number(node, compute(*(np.float64(value) for value in values)))
-        # Checked before: SymPy raises the numbers in the base at once. Checked after: (x**64)**64 is one power.
-        if build is operator.pow:
+        if build is operator.pow:  # before SymPy raises the numbers in the base
             self.check_exponent(node, values[1])
-        tree = _tidied(build(*values))
+        return self.checked(node, build(*values))
+
+    def checked(self, node: ast.expr, tree: sympy.Expr) -> sympy.Expr:
+        """Refuse what SymPy's own rewriting may lead to: (x**64)**64, 1/(x - x), sqrt(-x**2), 1e300*(1e300*x)."""
+        tree = _tidied(tree)
         powers = tree.atoms(sympy.Pow)
         for power in powers:
             self.check_exponent(node, power.exp)
-        # SymPy's own rewriting may lead here: 1/(x - x), sqrt(-x**2), 1e300*(1e300*x).
         unreal = tree.has(sympy.I, sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) or any(
             power.base.is_negative for power in powers if power.base.is_Number
         )
@@ -407,9 +417,6 @@ class _Reader:
     def check_exponent(self, node: ast.expr, exponent: sympy.Expr) -> None:
         if exponent.is_Number and abs(exponent) > LARGEST_EXPONENT:
             raise self.refusal(node, "has too large an exponent", f"Constant exponents go up to {LARGEST_EXPONENT}")
-
-    def region(self, node: ast.expr) -> sympy.Expr:
-        return self.logical(node, _LEVEL_SET)
 
     def logical(self, node: ast.expr, logic: _Logic) -> sympy.Expr:
         """Build comparisons joined by and, or, not, in either meaning of them."""
@@ -431,7 +438,7 @@ class _Reader:
         self, node: ast.expr, logic: _Logic, symbol: ast.cmpop, left: sympy.Expr, right: sympy.Expr
     ) -> sympy.Expr:
         if type(symbol) in logic.compare:
-            return _tidied(logic.compare[type(symbol)](left, right))
+            return self.checked(node, logic.compare[type(symbol)](left, right))
         if isinstance(symbol, ast.Eq | ast.NotEq):
             raise self.refusal(node, "has no inside", "A region needs < or >, not == or !=", "Write abs(a - b) < width")
         raise self.refusal(node, "is not allowed", self.allowed())
@@ -441,10 +448,10 @@ class _Reader:
         context = "" if piece == self.text else f' in "{_shortened(self.text)}"'
         return CaseError(self.where, f'"{_shortened(piece)}"{context} {problem}', required, remedy)
 
-    def nested_too_deeply(self) -> CaseError:
-        required = f"At most {DEEPEST_NESTING} levels are allowed; every term of a sum counts as one"
+    def nested_too_deeply(self, levels: int) -> CaseError:
         found = f'"{_shortened(self.text)}" is nested too deeply'
-        return CaseError(self.where, found, required, "Gather the terms in groups with parentheses")
+        required = f"At most {levels} levels are allowed"
+        return CaseError(self.where, found, required, "Group the terms of a long sum with parentheses")
 
     def allowed(self) -> str:
         names = ", ".join((*self.variables, *self.parameters, "pi"))
@@ -457,6 +464,10 @@ def _shortened(text: str) -> str:
 
 def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
+
+
+def _depth(tree: sympy.Basic) -> int:
+    return 1 + max(map(_depth, tree.args), default=0)
 
 
 def _tidied(tree: sympy.Expr) -> sympy.Expr:

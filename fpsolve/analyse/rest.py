@@ -1,0 +1,78 @@
+"""The state at rest and what it says: occupations, moments, currents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from fpsolve.analyse.currents import current_density, detailed_balance, entropy_production
+from fpsolve.analyse.moments import mean_and_covariance, tail_mass
+from fpsolve.discretise.generator import Generator
+from fpsolve.model.fields import Field
+from fpsolve.model.grid import FloatArray
+from fpsolve.model.problem import Problem
+from fpsolve.model.region import Region
+from fpsolve.solve import stationary as solver
+
+
+@final
+@dataclass(frozen=True)
+class AtRest:
+    """The density at rest of a problem.
+
+    probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
+    density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
+    velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds.
+    """
+
+    probability: FloatArray
+    density: FloatArray
+    current: FloatArray
+    mean_current: FloatArray
+    mean: FloatArray
+    covariance: FloatArray
+    regions: dict[str, float]
+    observables: dict[str, float]
+    entropy_production: float
+    detailed_balance: float
+    imbalance: float  # largest |dP/dt| over the largest rate of departure times P
+    tail_mass: float
+    reversible: bool
+
+
+def stationary(
+    problem: Problem | Generator,
+    *,
+    regions: Mapping[str, Region] | None = None,
+    observables: Mapping[str, Field] | None = None,
+) -> AtRest:
+    """The density at rest of a problem whose walls are closed, and what it says.
+
+    Raises CaseError where probability can leave, RunError where rounding would spoil the result.
+    """
+    generator = problem if isinstance(problem, Generator) else Generator.of(problem)
+    grid = generator.grid
+    rest = solver.stationary(generator)
+    probability = rest.probability
+    current = current_density(generator, probability)
+    mean, covariance = mean_and_covariance(grid, probability)
+    traffic = generator.departure * probability
+    positions = grid.positions()
+    return AtRest(
+        probability=probability,
+        density=probability / grid.cell_volume,
+        current=current,
+        mean_current=current.sum(axis=1) * grid.cell_volume,
+        mean=mean,
+        covariance=covariance,
+        regions={name: float(region.weights(grid) @ probability) for name, region in (regions or {}).items()},
+        observables={name: float(value(positions) @ probability) for name, value in (observables or {}).items()},
+        entropy_production=entropy_production(generator, probability),
+        detailed_balance=detailed_balance(generator, probability),
+        imbalance=float(np.abs(generator.apply(probability)).max() / traffic.max()),
+        tail_mass=tail_mass(grid, probability),
+        reversible=rest.reversible,
+    )

@@ -1,0 +1,130 @@
+"""The command line: the verbs. The only place that prints or exits."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from fpsolve.errors import FpsolveError
+from fpsolve.version import __version__
+
+Progress = Callable[[str, float], None]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="fpsolve")
+def main() -> None:
+    """Fokker-Planck equations by finite volumes: densities, currents and escape times."""
+
+
+_set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. noise.batch_size=32."
+)
+
+
+@main.command()
+@click.argument("case", type=click.Path(path_type=Path))
+@_set_option
+@click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Directory for the files. [default: .]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else there.")
+@click.option("--no-figures", is_flag=True, help="Write the result file only.")
+def run(case: Path, overrides: tuple[str, ...], output: Path, as_json: bool, no_figures: bool) -> None:
+    """Run a case file: print what it finds, write a result file and figures.
+
+    Exit codes: 0 done, 1 the run or an expectation failed, 2 bad input.
+    """
+    from fpsolve import pipeline
+
+    progress = _Progress()
+    try:
+        report = pipeline.run(case, overrides=overrides, output=output, figures=not no_figures, progress=progress)
+    except FpsolveError as error:
+        progress.close()
+        _fail(error, case, as_json)
+    progress.close()
+    click.echo(_json(report.as_record()) if as_json else report.as_text())
+    sys.exit(0 if report.outcome == "done" else 1)
+
+
+@main.command()
+@click.argument("cases", type=click.Path(path_type=Path), nargs=-1, required=True)
+@_set_option
+def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Validate case files without running them: diffusion, resolution, memory, time.
+
+    Exit codes: 0 all are fine, 2 one is not.
+    """
+    from fpsolve import pipeline
+
+    worst = 0
+    for case in cases:
+        try:
+            click.echo(pipeline.check(case, overrides).as_text())
+        except FpsolveError as error:
+            click.echo(f"Error: {error}", err=True)
+            worst = max(worst, error.exit_code)
+    sys.exit(worst)
+
+
+def _fail(error: FpsolveError, case: Path, as_json: bool) -> NoReturn:
+    if as_json:
+        record = {"case": case.stem, "outcome": "failed", "warnings": [], "error": error.as_record()}
+        click.echo(_json(record))
+    click.echo(f"Error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _json(record: dict[str, Any]) -> str:
+    """One JSON object; numbers that JSON cannot hold become null."""
+    return json.dumps(_finite(record), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class _Progress:
+    """Progress on standard error: a bar with the time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.tenth = 0
+        self.bar: Any = None
+
+    def __call__(self, stage: str, share: float) -> None:
+        if stage != self.stage:
+            self.close()
+            self.stage, self.tenth = stage, 0
+            if not sys.stderr.isatty():
+                click.echo(f"fpsolve: {stage}", err=True)
+        if share > 0.0:
+            self._advance(min(share, 1.0))
+
+    def _advance(self, share: float) -> None:
+        if sys.stderr.isatty():
+            if self.bar is None:
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=100, desc=self.stage, unit="%", leave=False, file=sys.stderr)
+            self.bar.update(round(100 * share) - self.bar.n)
+        elif int(10 * share) > self.tenth:
+            self.tenth = int(10 * share)
+            click.echo(f"fpsolve: {self.stage} {10 * self.tenth} %", err=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,235 @@
+"""A case through the rooms, one line per arrow: case -> problem -> generator -> solution -> analysis -> report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from fpsolve.analyse.escape import Escape, escape
+from fpsolve.analyse.motion import Motion, evolve
+from fpsolve.analyse.rest import AtRest, stationary
+from fpsolve.case import Case, load_case, located
+from fpsolve.discretise.edges import local_shape
+from fpsolve.discretise.generator import Generator
+from fpsolve.errors import CaseError
+from fpsolve.expect import check_expectations
+from fpsolve.model.grid import FloatArray
+from fpsolve.model.problem import Problem
+from fpsolve.present import storage
+from fpsolve.present.report import Report, lattice_words
+from fpsolve.solve.elimination import memory_available, memory_needed, refuse_too_large
+
+Progress = Callable[[str, float], None]  # stage, share done
+
+
+def run(
+    case: Case | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    figures: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Run a case, or the case file at a path, and report.
+
+    output: directory for the result file and the figures; nothing is written when it is left out.
+
+    Raises CaseError for bad input (with file, key and line), RunError when the run fails. A missed expectation does
+    not raise: the report's outcome is then "failed".
+    """
+    if isinstance(case, Case):
+        return _run(case, None if output is None else Path(output), figures, progress or _silent)
+    file = Path(case)
+    loaded = load_case(file, overrides)
+    try:
+        return _run(loaded, None if output is None else Path(output), figures, progress or _silent)
+    except CaseError as error:
+        raise located(error, file, file.read_text(encoding="utf-8"), overrides) from None
+
+
+def _silent(stage: str, share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> Report:
+    began = time.perf_counter()
+    if output is not None:
+        storage.make_directory(output)
+    progress("generator", 0.0)
+    refuse_too_large(case.grid)
+    generator = Generator.of(case.problem)
+    rest = _at_rest(case, generator, progress)
+    motion = _in_time(case, generator, rest, progress)
+    out = _escape(case, generator, progress)
+    report = Report(case.name, case.title, generator, rest, motion, out)
+    report = replace(report, checks=check_expectations(case, report))
+    if output is not None:
+        report = _written(case, report, output, figures, progress)
+    return replace(report, seconds=time.perf_counter() - began)
+
+
+def _at_rest(case: Case, generator: Generator, progress: Progress) -> AtRest | None:
+    if case.stationary is None:
+        return None
+    progress("density at rest", 0.0)
+    return stationary(generator, regions=case.regions, observables=case.observables)
+
+
+def _in_time(case: Case, generator: Generator, rest: AtRest | None, progress: Progress) -> Motion | None:
+    if case.evolve is None:
+        return None
+    if case.initial is None:
+        raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
+    table, last = case.evolve, case.evolve.until or max(case.evolve.times or [1.0])
+    return evolve(
+        generator,
+        _start(case, generator, rest),
+        until=table.until,
+        save=table.save,
+        times=table.times,
+        tolerance=table.tolerance,
+        watch={name: case.region(name, "evolve.watch") for name in table.watch},
+        observables=case.observables,
+        progress=lambda reached: progress("density in time", reached / last),
+    )
+
+
+def _start(case: Case, generator: Generator, rest: AtRest | None) -> FloatArray:
+    assert case.initial is not None
+    initial = case.initial.initial()
+    if initial is None:
+        return (rest or stationary(generator)).probability
+    return initial.probability(generator.problem)
+
+
+def _escape(case: Case, generator: Generator, progress: Progress) -> Escape | None:
+    if (table := case.escape) is None:
+        return None
+    progress("escape", 0.0)
+    return escape(
+        generator,
+        start=table.start,
+        target=case.region(table.target, "escape.target"),
+        valley=None if table.valley is None else case.region(table.valley, "escape.valley"),
+    )
+
+
+def _written(case: Case, report: Report, output: Path, figures: bool, progress: Progress) -> Report:
+    """The report with its result file and figures on disk."""
+    progress("files", 0.0)
+    stem = output / case.name
+    drawn: list[Path] = []
+    if figures:
+        from fpsolve.present.figures import draw_figures
+
+        drawn = draw_figures(
+            case.problem,
+            case.title,
+            stem,
+            rest=report.rest,
+            motion=report.motion,
+            escape=report.escape,
+            regions=case.regions,
+        )
+    result = stem.with_name(f"{stem.name}.nc")
+    report = replace(report, result_file=result, figures=drawn)
+    storage.write_result(report, result, case.resolved())
+    return report
+
+
+@final
+@dataclass(frozen=True)
+class Preview:
+    """What `check` says of a case without running it."""
+
+    case: str
+    lattice: str
+    smallest_diffusion: float
+    cells_across: dict[str, float]
+    suggested_cells: dict[str, int]
+    memory: float
+    memory_available: float
+    seconds: float
+
+    def as_text(self) -> str:
+        """The lines that `fpsolve check` prints."""
+        narrowest = ", ".join(f"{name} {cells:.2g}" for name, cells in self.cells_across.items())
+        grid = ", ".join(f"{name} {cells}" for name, cells in self.suggested_cells.items())
+        return "\n".join(
+            [
+                f"{self.case}   fine",
+                f"  generator   {self.lattice}",
+                f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
+                f"  resolution  cells across the narrowest feature: {narrowest}; enough would be {grid}",
+                f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_available / 2**20:.0f} MiB",
+                f"  time        about {self.seconds:.1f} s for each factorisation",
+            ]
+        )
+
+
+# A feature is drawn well when this many cells fit in its standard deviation.
+ENOUGH_CELLS = 4.0
+# Seconds of one factorisation per byte of its memory, measured on one core (scripts/measure_elimination.py).
+SECONDS_PER_BYTE = 5e-9
+
+
+def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
+    """Validate a case and look ahead: diffusion, resolution, memory, time. Raises CaseError where it is wrong."""
+    if isinstance(case, Case):
+        return _check(case)
+    file = Path(case)
+    loaded = load_case(file, overrides)
+    try:
+        return _check(loaded)
+    except CaseError as error:
+        raise located(error, file, file.read_text(encoding="utf-8"), overrides) from None
+
+
+def _check(case: Case) -> Preview:
+    refuse_too_large(case.grid)
+    problem = case.problem
+    generator = Generator.of(problem)
+    for name in case.evolve.watch if case.evolve else []:
+        case.region(name, "evolve.watch")
+    if case.initial is not None and (initial := case.initial.initial()) is not None:
+        initial.probability(problem)
+    if case.escape is not None:
+        generator.killed(case.region(case.escape.target, "escape.target"), "escape.target")
+    grid = problem.grid
+    widths = _narrowest(problem)
+    across = dict(zip(grid.names, widths, strict=True))
+    enough = {
+        axis.name: max(axis.cells, int(np.ceil(axis.cells * ENOUGH_CELLS / max(across[axis.name], 1e-3))))
+        if across[axis.name] < ENOUGH_CELLS
+        else axis.cells
+        for axis in grid.axes
+    }
+    eigenvalues = np.linalg.eigvalsh(np.moveaxis(problem.diffusion_at_cells, -1, 0))
+    memory = memory_needed(grid)
+    return Preview(
+        case.name,
+        lattice_words(generator),
+        float(eigenvalues.min()),
+        across,
+        enough,
+        memory,
+        memory_available(),
+        memory * SECONDS_PER_BYTE,
+    )
+
+
+def _narrowest(problem: Problem) -> list[float]:
+    """Width, in cells, of the narrowest well or saddle along each axis; infinite where there is none.
+
+    The cells that hold a stationary point of ln p are those where the slope is below what the curvature makes of it
+    within one cell.
+    """
+    slope, curvature = local_shape(problem)
+    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0)
+    sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
+    return [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]

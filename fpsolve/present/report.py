@@ -1,0 +1,312 @@
+"""The report: everything that a run found, as one record for machines and one page for people."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from fpsolve.analyse.escape import Escape
+from fpsolve.analyse.motion import Motion
+from fpsolve.analyse.rest import AtRest
+from fpsolve.discretise.generator import Generator
+from fpsolve.errors import FpsolveError
+from fpsolve.model.grid import FloatArray
+
+# Probability at rest beside reflecting walls above which the box is said to shape the answer.
+NOTICEABLE_TAIL = 1e-2
+
+ESCAPE_WORDS = {
+    "mean_first_passage_time": "mean first-passage time",
+    "flux_over_population": "flux over population",
+    "valley_flux_over_population": "valley flux over population",
+}
+THEORY_WORDS = {
+    "kramers": "Kramers",
+    "eyring_kramers": "Eyring-Kramers",
+    "langer": "Langer",
+    "low_noise": "low noise",
+    "exact_integral": "exact integral",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Notice:
+    """Something that a user should know about a result."""
+
+    code: str
+    message: str
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """One entry of [expect] compared with what was found."""
+
+    what: str
+    found: float | None
+    wanted: str
+    passed: bool
+    source: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """What a run found.
+
+    rest, motion, escape: the analyses that the case asked for, else None. outcome: "done" or "failed".
+    """
+
+    case: str
+    title: str
+    generator: Generator | None
+    rest: AtRest | None = None
+    motion: Motion | None = None
+    escape: Escape | None = None
+    checks: list[Check] = field(default_factory=list)
+    seconds: float = 0.0
+    result_file: Path | None = None
+    figures: list[Path] = field(default_factory=list)
+    error: FpsolveError | None = None
+
+    @property
+    def outcome(self) -> str:
+        """'done', or 'failed' when the run or an expectation failed."""
+        return "done" if self.error is None and all(check.passed for check in self.checks) else "failed"
+
+    @property
+    def warnings(self) -> list[Notice]:
+        """What a user should know."""
+        found = []
+        if self.generator is not None and (count := self.generator.edges.unresolved):
+            message = f"the drift over the diffusion changes so fast along {count} edges that their integral is not resolved"
+            found.append(Notice("unresolved_edges", f"{message}; use more cells or a larger floor"))
+        if self.rest is not None and self.rest.tail_mass > NOTICEABLE_TAIL and not self._periodic:
+            share = f"{100 * self.rest.tail_mass:.2g} % of the probability at rest sits in the cells beside the walls"
+            found.append(Notice("walls_matter", f"{share}; widen the box unless the walls are meant"))
+        return found
+
+    @property
+    def _periodic(self) -> bool:
+        return self.generator is not None and all(axis.periodic for axis in self.generator.grid.axes)
+
+    def as_record(self) -> dict[str, Any]:
+        """The report as plain numbers, strings, lists and tables: the object that --json prints."""
+        record: dict[str, Any] = {
+            "case": self.case,
+            "outcome": self.outcome,
+            "seconds": round(self.seconds, 3),
+            "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
+            "error": None if self.error is None else self.error.as_record(),
+            "invariants": self._invariants(),
+        }
+        for name, part in (("stationary", _rest_record(self.rest)), ("evolve", _motion_record(self.motion))):
+            if part is not None:
+                record[name] = part
+        if self.escape is not None:
+            record["escape"] = _escape_record(self.escape)
+        record["expect"] = [
+            {"what": check.what, "found": check.found, "wanted": check.wanted, "passed": check.passed}
+            for check in self.checks
+        ]
+        result = None if self.result_file is None else str(self.result_file)
+        record["files"] = {"result": result, "figures": [str(path) for path in self.figures]}
+        return record
+
+    def _invariants(self) -> dict[str, float | None]:
+        rest, motion, escape = self.rest, self.motion, self.escape
+        volume = 1.0 if self.generator is None else self.generator.grid.cell_volume
+        mass = [abs(float(rest.probability.sum()) - 1.0)] if rest else []
+        mass += [motion.mass_error] if motion else []
+        smallest = [float(rest.probability.min()) / volume] if rest else []
+        smallest += [motion.smallest_density] if motion else []
+        smallest += [float(escape.density.min())] if escape else []
+        balance = [rest.imbalance] if rest else []
+        balance += [escape.flux_balance] if escape else []
+        tail = [part.tail_mass for part in (rest, motion) if part]
+        return {
+            "mass_error": max(mass, default=None),
+            "smallest_density": min(smallest, default=None),
+            "flux_balance": max(balance, default=None),
+            "tail_mass": max(tail, default=None),
+            "detailed_balance": rest.detailed_balance if rest else None,
+        }
+
+    def as_text(self) -> str:
+        """The page that a run prints."""
+        parts = [self._head(), *self._lines()]
+        if self.escape is not None:
+            parts += ["", *_verdict(self.escape)]
+        if self.checks:
+            parts += ["", *(_check_line(check) for check in self.checks)]
+        parts += ["", self._check_summary()]
+        parts += [f"Warning  {warning.message}" for warning in self.warnings]
+        files = [path for path in (self.result_file, *self.figures) if path is not None]
+        if files:
+            parts.append(f"Files    {' · '.join(path.name for path in files)}  in {files[0].parent}")
+        parts.append(f"{'Done' if self.outcome == 'done' else 'Failed'} in {self.seconds:.1f} s")
+        return "\n".join(parts)
+
+    def _head(self) -> str:
+        assert self.generator is not None
+        grid = self.generator.grid
+        cells = " x ".join(str(axis.cells) for axis in grid.axes)
+        return f"{self.case}   {grid.dimensions}-D, {cells} cells, {self.generator.problem.diffusion.description}"
+
+    def _lines(self) -> list[str]:
+        assert self.generator is not None
+        lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
+        if self.rest is not None:
+            lines.append(f"  {'at rest':11s} {_rest_words(self.rest)}")
+        if self.motion is not None:
+            lines.append(f"  {'in time':11s} {_motion_words(self.motion)}")
+        return lines
+
+    def _check_summary(self) -> str:
+        values = self._invariants()
+        words = {
+            "mass_error": "mass",
+            "smallest_density": "smallest p",
+            "flux_balance": "flux balance",
+            "detailed_balance": "detailed balance",
+            "tail_mass": "beside the walls",
+        }
+        shown = [f"{text} {values[key]:.1g}" for key, text in words.items() if values[key] is not None]
+        return f"Checks   {' · '.join(shown) or 'nothing was asked for: add [stationary], [evolve] or [escape]'}"
+
+
+def lattice_words(generator: Generator) -> str:
+    """The generator's edges in words: neighbours per cell, longest offset, cell Peclet numbers."""
+    edges, grid = generator.edges, generator.grid
+    peclet = np.abs(edges.exponent)
+    worst = int(np.argmax(peclet)) if peclet.size else 0
+    center = grid.positions()[:, edges.origin[worst]] if peclet.size else np.zeros(grid.dimensions)
+    place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.names, center, strict=True))
+    longest = int(np.abs(edges.offsets).max(initial=0))
+    points = 1 + round(2.0 * edges.origin.size / grid.size)
+    return (
+        f"{points}-point lattice, longest offset {longest}, "
+        f"cell Peclet {peclet.mean() if peclet.size else 0.0:.2g} (worst {peclet.max(initial=0.0):.2g} at {place})"
+    )
+
+
+def _rest_words(rest: AtRest) -> str:
+    parts = [f"P({name}) = {value:.4g}" for name, value in rest.regions.items()]
+    parts += [f"mean {name} {value:.4g}" for name, value in rest.observables.items()]
+    if not parts:
+        parts.append(f"mean ({', '.join(f'{value:.4g}' for value in rest.mean)})")
+    if rest.detailed_balance > 1e-10:
+        parts.append(f"entropy production {rest.entropy_production:.4g}")
+    return "   ".join(parts)
+
+
+def _motion_words(motion: Motion) -> str:
+    counts = motion.counts
+    steps = "" if motion.steps is None else f" ({motion.steps[-1]:g} SGD steps)"
+    span = f"t = 0 … {motion.times[-1]:g}{steps}, implicit, {counts.steps} steps, {counts.factorisations} factorisations"
+    absorbed = "".join(f", {values[-1]:.4g} left through {gate}" for gate, values in motion.absorbed.items())
+    return span + absorbed
+
+
+def _verdict(escape: Escape) -> list[str]:
+    """The table of all escape times and closed forms beside the first of them."""
+    first = escape.times["mean_first_passage_time"].value
+    start = ", ".join(f"{value:g}" for value in escape.start)
+    start = start if len(escape.start) == 1 else f"({start})"
+    title = f"Escape from {start} into {escape.target.name}"
+    lines = [f"{title:<52s}{'log10 time':>12s}{'time':>13s}{'vs first':>11s}"]
+    for name, time in escape.times.items():
+        versus = "" if name == "mean_first_passage_time" else f"{time.value / first - 1.0:11.0e}"
+        words = ESCAPE_WORDS[name]
+        if name == "valley_flux_over_population" and escape.valley is not None:
+            words += f" ({escape.valley.name})"
+        lines.append(f"  {words:<50s}{time.log10:12.4f}{time.value:13.4e}{versus}")
+        if time.standard_deviation is not None:
+            lines.append(f"  {'  its standard deviation':<50s}{'':12s}{time.standard_deviation:13.4e}")
+    for name, form in escape.theory.items():
+        if form.log10 is None or not form.applies:
+            lines.append(f"  {THEORY_WORDS[name]:<50s}{'-':>12s}   {form.reason}")
+        else:
+            value = f"{form.value:13.4e}" if form.value is not None else f"{'':13s}"
+            lines.append(f"  {THEORY_WORDS[name]:<50s}{form.log10:12.4f}{value}{_versus(form.log_time, first):11.0e}")
+    return lines
+
+
+def _versus(log_time: float | None, first: float) -> float:
+    """Relative difference of a closed form to the first-passage time."""
+    assert log_time is not None
+    return math.expm1(min(log_time - math.log(first), 700.0))
+
+
+def _check_line(check: Check) -> str:
+    mark = "ok  " if check.passed else "MISS"
+    found = "nothing" if check.found is None else f"{check.found:.10g}"
+    source = f"   ({check.source})" if check.source else ""
+    return f"Expect   {mark} {check.what} = {found}, wanted {check.wanted}{source}"
+
+
+def _rest_record(rest: AtRest | None) -> dict[str, Any] | None:
+    if rest is None:
+        return None
+    return {
+        "mean": rest.mean.tolist(),
+        "covariance": rest.covariance.tolist(),
+        "regions": rest.regions,
+        "observables": rest.observables,
+        "current": rest.mean_current.tolist(),
+        "entropy_production": rest.entropy_production,
+    }
+
+
+def _motion_record(motion: Motion | None) -> dict[str, Any] | None:
+    if motion is None:
+        return None
+    return {
+        "times": motion.times.tolist(),
+        "steps": None if motion.steps is None else motion.steps.tolist(),
+        "mass": motion.mass.tolist(),
+        "mean": motion.mean.tolist(),
+        "covariance": motion.covariance.tolist(),
+        "observables": _lists(motion.observables),
+        "absorbed": _lists(motion.absorbed),
+        "regions": {
+            name: {"occupation": values.tolist(), "flux": motion.flux[name].tolist()}
+            for name, values in motion.occupation.items()
+        },
+        "stepper": {
+            "name": "implicit",
+            "steps": motion.counts.steps,
+            "rejected": motion.counts.rejected,
+            "factorisations": motion.counts.factorisations,
+            "limited": motion.counts.limited,
+        },
+    }
+
+
+def _lists(arrays: dict[str, FloatArray]) -> dict[str, list[float]]:
+    return {name: values.tolist() for name, values in arrays.items()}
+
+
+def _escape_record(escape: Escape) -> dict[str, Any]:
+    first = escape.times["mean_first_passage_time"].value
+    record: dict[str, Any] = {}
+    for name, time in escape.times.items():
+        record[name] = {"value": time.value, "extrapolated": None, "log10": time.log10, "error": None, "order": None}
+        if time.standard_deviation is not None:
+            record[name]["standard_deviation"] = time.standard_deviation
+    record["theory"] = {
+        name: {
+            "value": form.value,
+            "log10": form.log10,
+            "relative_difference": None if form.log_time is None else _versus(form.log_time, first),
+            "applies": form.applies,
+            "reason": form.reason,
+        }
+        for name, form in escape.theory.items()
+    }
+    return record

@@ -1,0 +1,180 @@
+"""Answers that do not come from fpsolve: closed forms, series, quadrature. Beside each test they are the other side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import expm, solve_continuous_lyapunov
+from scipy.special import erf
+
+Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+# How errors are measured
+
+
+def error_l1(probability: Array, expected: Array) -> float:
+    """Sum of the differences: the L1 distance of two densities."""
+    return float(np.abs(probability - expected).sum())
+
+
+def orders(sizes: Sequence[float], errors: Sequence[float]) -> Array:
+    """Observed orders between neighbouring sizes (cells, or steps): errors fall as size**-order."""
+    return np.diff(np.log(errors)) / -np.diff(np.log(sizes))
+
+
+# Gauss-Legendre panels
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
+_POLYNOMIALS = np.polynomial.legendre.legvander(NODES, 16)
+_BELOW = np.concatenate([-np.ones((16, 1)), _POLYNOMIALS[:, :15]], axis=1)  # P_-1 counts as -1 in the next line
+_ORDERS = np.arange(16)
+# Values at the nodes -> integrals from -1 to the nodes: the integral of P_k is (P_(k+1) - P_(k-1)) / (2 k + 1).
+ANTIDERIVATIVE = ((_POLYNOMIALS[:, 1:] - _BELOW) / (2 * _ORDERS + 1)) @ (
+    (_ORDERS[:, None] + 0.5) * _POLYNOMIALS[:, :16].T * WEIGHTS
+)
+
+
+def panels(lower: float, upper: float, count: int) -> tuple[Array, float]:
+    """Nodes (count, 16) of equal panels, and half the width of one."""
+    half = 0.5 * (upper - lower) / count
+    middles = lower + half * (2.0 * np.arange(count) + 1.0)
+    return middles[:, None] + half * NODES, half
+
+
+def integral(function: Function, lower: float, upper: float, count: int = 400) -> float:
+    """Integral of a smooth function, to rounding."""
+    nodes, half = panels(lower, upper, count)
+    return float(half * (function(nodes) @ WEIGHTS).sum())
+
+
+def running_integral(values: Array, half: float) -> Array:
+    """Integral from the lower end to every node, of values (panels, 16)."""
+    before = np.concatenate([[0.0], np.cumsum(half * (values @ WEIGHTS))[:-1]])
+    return before[:, None] + half * (values @ ANTIDERIVATIVE.T)
+
+
+# First passage on a line
+
+
+def passage_moments(
+    potential: Function, diffusion: Function, lower: float, start: float, target: float, count: int = 2000
+) -> tuple[float, float]:
+    """Mean and standard deviation of the time from start to target (start < target), reflecting at lower.
+
+    With psi = potential = the integral of drift / D (Ito),
+
+        m_n(x) = n  integral_x^target dy e^{-psi(y)}  integral_lower^y dz e^{psi(z)} / D(z) m_{n-1}(z),   m_0 = 1
+
+    (Gardiner, Handbook of Stochastic Methods, 5.2.160). Barriers up to 700: nothing may overflow.
+    """
+    below = max(2, round(count * (start - lower) / (target - lower)))
+    parts = [panels(lower, start, below), panels(start, target, count - below)]
+    psi = [potential(nodes) for nodes, _ in parts]
+    rate = [np.exp(values) / diffusion(nodes) for values, (nodes, _) in zip(psi, parts, strict=True)]
+    moments = [np.ones_like(nodes) for nodes, _ in parts]
+    at_start = []
+    for order in (1, 2):
+        inner = _chained([r * m for r, m in zip(rate, moments, strict=True)], parts)
+        outer = [np.exp(-values) * part for values, part in zip(psi, inner, strict=True)]
+        climbed = _chained(outer, parts)
+        total = sum(half * float((values @ WEIGHTS).sum()) for values, (_, half) in zip(outer, parts, strict=True))
+        moments = [order * (total - part) for part in climbed]
+        at_start.append(order * parts[1][1] * float((outer[1] @ WEIGHTS).sum()))
+    mean, square = at_start
+    return mean, math.sqrt(square - mean**2)
+
+
+def _chained(values: list[Array], parts: list[tuple[Array, float]]) -> list[Array]:
+    """Running integrals of the parts, one after the other."""
+    total, found = 0.0, []
+    for part, (_, half) in zip(values, parts, strict=True):
+        found.append(total + running_integral(part, half))
+        total += half * float((part @ WEIGHTS).sum())
+    return found
+
+
+def quartic_passage(temperature: float, target: float, lower: float = -2.4) -> tuple[float, float]:
+    """Mean and deviation of the time from -1 to target in (x**2 - 1)**2 with D = temperature."""
+    return passage_moments(
+        lambda x: -((x**2 - 1.0) ** 2) / temperature, lambda x: np.full_like(x, temperature), lower, -1.0, target
+    )
+
+
+# Gaussians
+
+
+def normal(positions: Array, mean: ArrayLike, covariance: ArrayLike) -> Array:
+    """Normal density at positions (axes, points)."""
+    matrix = np.atleast_2d(np.asarray(covariance, dtype=np.float64))
+    away = positions - np.asarray(mean, dtype=np.float64).reshape(-1, 1)
+    exponent = -0.5 * np.einsum("ip,ij,jp->p", away, np.linalg.inv(matrix), away)
+    return np.exp(exponent) / math.sqrt(np.linalg.det(2.0 * math.pi * matrix))
+
+
+def ornstein_uhlenbeck(
+    drift: ArrayLike, diffusion: ArrayLike, mean: ArrayLike, covariance: ArrayLike, time: float
+) -> tuple[Array, Array]:
+    """Mean and covariance at a time of dX = drift X dt + sqrt(2 diffusion) dW."""
+    a = np.atleast_2d(np.asarray(drift, dtype=np.float64))
+    rest = solve_continuous_lyapunov(a, -2.0 * np.atleast_2d(np.asarray(diffusion, dtype=np.float64)))
+    flow = expm(a * time)
+    later = rest + flow @ (np.atleast_2d(np.asarray(covariance, dtype=np.float64)) - rest) @ flow.T
+    return flow @ np.atleast_1d(np.asarray(mean, dtype=np.float64)), later
+
+
+def gauss_in_cells(edges: Array, mean: float, variance: float) -> Array:
+    """Probability of a one-dimensional normal density between neighbouring edges."""
+    return np.diff(0.5 * erf((edges - mean) / math.sqrt(2.0 * variance)))
+
+
+# Heat kernels
+
+
+def periodic_kernel(x: Array, start: float, time: float, drift: float, diffusion: float, period: float) -> Array:
+    """Density at time of a walker with constant drift on a ring, started at a point: a sum over images."""
+    images = period * np.arange(-20, 21)[:, None]
+    return np.exp(-((x - start - drift * time - images) ** 2) / (4.0 * diffusion * time)).sum(axis=0) / math.sqrt(
+        4.0 * math.pi * diffusion * time
+    )
+
+
+def reflecting_kernel(x: Array, start: float, time: float, diffusion: float, length: float) -> Array:
+    """Density at time of free diffusion in [0, length] between reflecting walls, started at a point."""
+    return periodic_kernel(x, start, time, 0.0, diffusion, 2.0 * length) + periodic_kernel(
+        x, -start, time, 0.0, diffusion, 2.0 * length
+    )
+
+
+def survival(start: float, time: float, diffusion: float, length: float) -> float:
+    """Probability of not having left [0, length], both ends absorbing, by the sine series."""
+    odd = np.arange(1, 400, 2)
+    rate = diffusion * (odd * math.pi / length) ** 2
+    terms = 4.0 / (odd * math.pi) * np.sin(odd * math.pi * start / length) * np.exp(-rate * time)
+    return float(terms.sum())
+
+
+# A driven ring
+
+
+def ring_current(potential: Function, force: float, temperature: float, period: float) -> float:
+    """Current of dX = (force - potential') dt + sqrt(2 temperature) dW on a ring (Stratonovich 1958; Risken 11.3).
+
+    With W = potential - force x:  J = T (1 - e^{-force period / T}) / integral_0^period dx e^{-W(x)/T}
+    integral_x^{x + period} dy e^{W(y)/T}  in units of probability per time.
+    """
+    nodes, half = panels(0.0, period, 60)
+    tilted = (potential(nodes) - force * nodes) / temperature
+    up = np.exp(tilted)
+    rising = running_integral(up, half)
+    whole = half * float((up @ WEIGHTS).sum())
+    # The integral over [x, x + period]: the rest of this period, and the part below x once more, tilted.
+    ahead = whole - rising + math.exp(-force * period / temperature) * rising
+    total = half * float(((np.exp(-tilted) * ahead) @ WEIGHTS).sum())
+    return temperature * (1.0 - math.exp(-force * period / temperature)) / total
