@@ -13,6 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fpsolve.errors import CaseError, FpsolveError, RunError, did_you_mean
+from fpsolve.model import expressions
 from fpsolve.model.expressions import DEEPEST_TREE, Expression, ExpressionArray, parse_level_set
 
 XY = ("x", "y")
@@ -184,8 +185,8 @@ def tame(value):
 
 
 def off_edge(value):
-    """Keep away from the jump of sign and heaviside and the root of sqrt and log, where roundings decide."""
-    if abs(value) < 1e-6:
+    """Keep away from jumps, kinks and roots, where roundings decide and no derivative exists."""
+    if abs(value) < 1e-3:
         raise ValueError
     return value
 
@@ -200,7 +201,7 @@ UNARY: dict[str, Callable[[float], float]] = {
     "cosh": math.cosh,
     "tanh": math.tanh,
     "erf": math.erf,
-    "abs": abs,
+    "abs": lambda value: abs(off_edge(value)),
     "sqrt": lambda value: math.sqrt(off_edge(value)),
     "log": lambda value: math.log(off_edge(value)),
     "sign": lambda value: math.copysign(1.0, off_edge(value)),
@@ -211,8 +212,8 @@ BINARY: dict[str, Callable[[float, float], float]] = {
     "({} - {})": lambda first, second: first - second,
     "({} * {})": lambda first, second: first * second,
     "({} / {})": lambda first, second: first / off_edge(second),
-    "min({}, {})": min,
-    "max({}, {})": max,
+    "min({}, {})": lambda first, second: first if off_edge(second - first) > 0 else second,
+    "max({}, {})": lambda first, second: first if off_edge(first - second) > 0 else second,
     "where({} > {}, 2, 0.5)": lambda first, second: 2.0 if off_edge(first - second) > 0 else 0.5,
 }
 
@@ -253,6 +254,13 @@ def formulas(unary, binary):
 coordinates = st.floats(-2.0, 2.0).map(lambda value: round(value, 3))
 
 
+def value_or_skip(function, x, y):
+    try:
+        return function(x, y)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        assume(False)
+
+
 def parsed_or_skipped(text):
     """Powers of powers may pass the largest exponent; that is another test."""
     try:
@@ -265,58 +273,31 @@ def parsed_or_skipped(text):
 @given(formulas(UNARY, BINARY), coordinates, coordinates)
 def test_random_formulas_agree_with_python(formula, x, y):
     text, function = formula
-    try:
-        wanted = function(x, y)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        assume(False)
+    wanted = value_or_skip(function, x, y)
     positions = np.array([[x, x], [y, y]])
-    # 1e-16 (double) x 1e3 (tame) x 1e6 (off_edge), a few times.
+    # Rounding 1e-16, grown at most 1e3-fold by each of a few steps (tame, off_edge).
     np.testing.assert_allclose(parsed_or_skipped(text)(positions), np.full(2, wanted), rtol=1e-6, atol=1e-6)
 
 
 # ---- derivatives
 
 
-def central_difference(expression, x, y, axis, step):
+def central_difference(expression, point, axis, step):
     offset = np.zeros((2, 1))
     offset[axis] = step
-    point = np.array([[x], [y]])
     return ((expression(point + offset) - expression(point - offset)) / (2 * step))[0]
 
 
-SMOOTH = {"-", "sin", "cos", "tanh", "erf", "abs", "exp", "cosh", "sinh", "sqrt", "log", "heaviside"}
-
-
-@given(formulas(SMOOTH, BINARY), coordinates, coordinates, st.sampled_from([0, 1]))
+@given(formulas(UNARY, BINARY), coordinates, coordinates, st.sampled_from([0, 1]))
 def test_derivatives_agree_with_central_differences(formula, x, y, axis):
-    expression = parsed_or_skipped_where_refused(formula, x, y)
-    coarse, fine = (central_difference(expression, x, y, axis, step) for step in (2e-4, 1e-4))
-    error = abs(fine - coarse)  # three times that of `fine`, where the formula is smooth
-    assume(error < 1e-5 and abs(fine) < 1e3)
-    derivative = expression.derivative(axis)(np.array([[x], [y]]))[0]
-    assert derivative == pytest.approx(fine, abs=2 * error + 1e-7)
-
-
-def parsed_or_skipped_where_refused(formula, x, y):
     text, function = formula
-    try:
-        # Also beside the point: no kink or jump within the stencil.
-        values = [function(x + shift, y + rise) for shift in (-3e-4, 0, 3e-4) for rise in (-3e-4, 0, 3e-4)]
-    except (ValueError, OverflowError, ZeroDivisionError):
-        assume(False)
-    assume(max(values) - min(values) < 0.5)
-    expression = parsed_or_skipped(text)
-    # Second differences that halve instead of quartering betray a kink of abs, min or max.
-    assume(all(kinkless(expression, x, y, axis) for axis in (0, 1)))
-    return expression
-
-
-def kinkless(expression, x, y, axis):
-    offsets = np.zeros((2, 5))
-    offsets[axis] = np.array([-2, -1, 0, 1, 2]) * 1e-4
-    values = expression(np.array([[x], [y]]) + offsets)
-    second = np.diff(values, 2)
-    return bool(np.all(np.abs(second) < 1e-6))
+    value_or_skip(function, x, y)
+    expression, point = parsed_or_skipped(text), np.array([[x], [y]])
+    coarse, fine = (central_difference(expression, point, axis, step) for step in (2e-4, 1e-4))
+    error = abs(fine - coarse)  # second order: three times the error of `fine`
+    assume(error < 1e-4)
+    # 1e-8: rounding of values up to 1000, divided by the step.
+    assert expression.derivative(axis)(point)[0] == pytest.approx(fine, abs=error + 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -417,8 +398,6 @@ def test_uneven_arrays_are_refused(nested):
 def test_common_subexpressions_are_computed_once(monkeypatch):
     calls = []
     counted = Expression.parse("erf(x + 0.123)", ("x",), {}, PLACE)  # a formula no other test compiles
-    from fpsolve.model import expressions
-
     function = expressions.FUNCTIONS["erf"]
     counting = function._replace(compute=lambda value: (calls.append(1), scipy.special.erf(value))[1])
     monkeypatch.setitem(expressions.FUNCTIONS, "erf", counting)
@@ -463,15 +442,10 @@ regions = st.recursive(
 @given(regions, coordinates, coordinates)
 def test_level_sets_and_conditions_agree_with_their_boolean_meaning(region, x, y):
     text, holds = region
-    try:
-        inside = holds(x, y)
-        assert (level(text, x, y) > 0) == inside
-        assert at(f"where({text}, 1, 0)", x, y) == inside
-    except (ValueError, OverflowError, ZeroDivisionError):
-        assume(False)
-    except CaseError as error:
-        assume("too large an exponent" not in error.found)
-        raise
+    inside = value_or_skip(holds, x, y)
+    condition = parsed_or_skipped(f"where({text}, 1, 0)")
+    assert condition(np.array([[x], [y]]))[0] == inside
+    assert (level(text, x, y) > 0) == inside
 
 
 @pytest.mark.parametrize(
@@ -587,7 +561,7 @@ def test_calls_of_anything_unknown_are_refused(text):
     refused(text, "is not a known function|is not allowed")
 
 
-@pytest.mark.parametrize("name", ["__class__", "__builtins__", "os", "E", "I", "oo", "nan", "inf", "zoo", "e"])
+@pytest.mark.parametrize("name", ["__class__", "__builtins__", "os", "E", "I", "oo", "zoo", "e"])
 def test_unknown_names_are_refused(name):
     refused(f"x + {name}", f'"{name}" in "x . {name}" is not a known name')
 
@@ -668,7 +642,7 @@ def test_odd_characters(text):
         ("sqrt(-x**2)", "is nowhere a finite real number"),
         ("(-2)**x", "is nowhere a finite real number"),
         ("1e300*(1e300*x)", "is nowhere a finite real number"),
-        ("((10**64*x)**64)**64", '"(.*64.x)..64" in .* is nowhere a finite real number'),
+        ("((10**64*x)**64)**64", '"[(]10[*][*]64[*]x[)][*][*]64" in .* is nowhere a finite real number'),
         ("((2*x)**64)**64", "too large an exponent"),
         ("(x**64)**64", "too large an exponent. Constant exponents go up to 64"),
         ("x**65", "too large an exponent"),
@@ -685,7 +659,6 @@ def test_odd_characters(text):
         ("x+" * 150 + "x", "nested too deeply. At most 100 levels are allowed. Group the terms"),
         ("sin(" * 60 + "x" + ")" * 60, "nested too deeply. At most 50 levels"),
         ("x+" * 999 + "x", "has 1999 numbers, names and operations. At most 1000"),
-        ("max(" + "x," * 999 + "x)", "has 1002 numbers, names and operations"),
         ("x" + " + 0" * 1000, "the formula has 4001 characters. At most 2000"),
     ],
 )
@@ -716,7 +689,7 @@ def test_deep_nesting_is_quick_and_safe(name):
 
 
 def test_the_deepest_tree_leaves_room_on_the_stack():
-    levels = (DEEPEST_TREE - 3) // 2
+    levels = DEEPEST_TREE // 3  # abs, minus, plus
     expression = parsed("abs(x - " * levels + "y" + ")" * levels)
     assert expression.gradient()(np.zeros((2, 1))).shape == (2, 1)
 
@@ -737,7 +710,8 @@ def test_long_lists_of_arguments():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_constants_must_be_finite(value):
-    refused(value, "cannot be read|not a finite real number|not a known name")
+    refused(value, "is not a finite real number")
+    refused(str(value), "is not a finite real number")
     refused("a*x", '"a" in .* is not a finite real number', a=value)
 
 

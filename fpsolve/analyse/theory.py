@@ -9,6 +9,7 @@ and at the saddle.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -305,8 +306,8 @@ def _doubt_over_loss(
         _doubt_beyond(crossing, temperature, saddle)
         or _doubt_high_start(crossing, temperature, saddle)
         or _doubt_walls(problem, temperature, {"minimum": minimum, "saddle": saddle})
-        or _doubt_passes(crossing, temperature, minimum, saddle.loss, closed, around)
-        or _doubt_minima(problem, temperature, minimum, saddle.loss, closed)
+        or _doubt_passes(crossing, temperature, minimum, saddle, closed, around)
+        or _doubt_minima(crossing, temperature, minimum, saddle.loss + 0.75 * around, closed)
     )
 
 
@@ -371,7 +372,7 @@ def _doubt_passes(
     crossing: Crossing,
     temperature: float,
     minimum: StationaryPoint,
-    height: float,
+    saddle: StationaryPoint,
     closed: BoolArray,
     around: float,
 ) -> str | None:
@@ -381,12 +382,16 @@ def _doubt_passes(
         cell = summit_between(problem, minimum.position, crossing.target, closed)
     except StationaryPointError:
         return None
-    summit = problem.grid.positions()[:, cell]
-    excess = _loss(problem, summit) - height
+    place = problem.grid.positions()[:, cell]
     # The way around the neighbourhood itself is higher by `around`, where the ridge is a parabola.
-    if excess > min(RIVAL * temperature, 0.75 * around):
+    if _loss(problem, place) - saddle.loss > min(RIVAL * temperature, 0.75 * around):
         return None
-    return _second_way(f"near {describe_position(problem.grid, summit)}", excess / temperature)
+    with contextlib.suppress(StationaryPointError):
+        place = pass_between(problem, minimum.position, crossing.target, closed).saddle.position
+    if separation(problem.grid, place, saddle.position) < 1.0:
+        return None
+    excess = (_loss(problem, place) - saddle.loss) / temperature
+    return _second_way(f"near {describe_position(problem.grid, place)}", excess)
 
 
 def _second_way(place: str, excess: float) -> str:
@@ -395,10 +400,12 @@ def _second_way(place: str, excess: float) -> str:
 
 
 def _doubt_minima(
-    problem: Problem, temperature: float, minimum: StationaryPoint, height: float, closed: BoolArray
+    crossing: Crossing, temperature: float, minimum: StationaryPoint, level: float, closed: BoolArray
 ) -> str | None:
-    """Whether another minimum on this side of the saddle holds much of the probability."""
-    for other in minima_below(problem, minimum.position, height, closed):
+    """Whether another minimum that is reached without crossing the saddle holds much of the probability."""
+    problem = crossing.problem
+    shut = closed | (crossing.target.level(problem.grid.positions()) > 0.0)
+    for other in minima_below(problem, minimum.position, level, shut):
         excess = (other.loss - minimum.loss) / temperature
         if excess < RIVAL and separation(problem.grid, other.position, minimum.position) > 1.0:
             return _another_minimum(describe_position(problem.grid, other.position), excess)
@@ -464,7 +471,13 @@ class _Line:
         # A zero that happens to be a point keeps the sign before it.
         signs = signs[np.maximum.accumulate(np.where(signs != 0.0, np.arange(signs.size), 0))]
         (before,) = np.nonzero(signs[:-1] * signs[1:] < 0.0)
-        return np.array([_root(self.drift, points[k], points[k + 1]) for k in before])
+        return np.array([self.root(self.drift, points[k], points[k + 1]) for k in before])
+
+    def root(self, function: Callable[[FloatArray], FloatArray], lower: float, upper: float) -> float:
+        """Where a function changes its sign, to rounding."""
+        axis, epsilon = self.problem.grid.axes[0], 4.0 * np.finfo(np.float64).eps
+        accuracy = {"xtol": epsilon * (axis.upper - axis.lower), "rtol": epsilon}
+        return float(brentq(lambda x: float(function(np.array(x))[0]), lower, upper, **accuracy))
 
     def work(self, points: FloatArray) -> FloatArray:
         """Integral of drift / D from every point to the next, (points - 1,) [thermal energies].
@@ -534,13 +547,7 @@ def _first_edge(line: _Line, start: float, wall: float, target: Region) -> float
         reason = "the start lies in the target"
         raise InapplicableError(reason)
     ends = points[inside[0] - 1 : inside[0] + 1]
-    return _root(lambda x: line.level(target, x), *ends)
-
-
-def _root(function: Callable[[FloatArray], FloatArray], lower: float, upper: float) -> float:
-    """Where a function changes its sign, to rounding."""
-    tolerance = 4.0 * np.finfo(np.float64).eps
-    return float(brentq(lambda x: float(function(np.array(x))[0]), lower, upper, xtol=1e-300, rtol=tolerance))
+    return line.root(lambda x: line.level(target, x), *ends)
 
 
 @final

@@ -284,7 +284,7 @@ def _reader(text: str | float, variables: Sequence[str], parameters: Mapping[str
             found = f'"{name}" cannot be the name of a variable or parameter'
             raise CaseError(where, found, f"Taken are {', '.join(RESERVED_NAMES)}", "Choose another name")
     # One line, so that line breaks in the case file neither end the formula nor indent it.
-    line = " ".join(text.split()) if isinstance(text, str) else repr(float(text))
+    line = " ".join(text.split()) if isinstance(text, str) else str(text)
     return _Reader(line, tuple(variables), parameters, where)
 
 
@@ -370,6 +370,8 @@ class _Reader:
         if name in SCHEDULE_NAMES:
             required = "Dependence on the time t or the SGD step k (schedules) is not available yet"
             raise self.refusal(node, "is reserved for time", required, "Use a number or a parameter")
+        if name in ("inf", "nan"):
+            raise self.refusal(node, "is not a finite real number", FINITE)
         if name in FUNCTIONS:
             raise self.refusal(node, "is a function without its arguments", remedy=f"Write {name}(...)")
         hint = did_you_mean(name, (*self.variables, *self.parameters, *RESERVED_NAMES))

@@ -13,7 +13,7 @@ from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray
 from fpsolve.solve.steppers import ORDER, ImplicitStepper
 
-SAFETY = 0.5  # a step is doubled when the error expected of the doubled one is below this share of the allowed
+SAFETY = 0.8  # a step is doubled when the error expected of the doubled one is below this share of the allowed
 MOST_HALVINGS = 40
 KEPT_STEPPERS = 2  # factorisations held at a time
 
@@ -45,8 +45,9 @@ def evolve(
     """Yield the state at each of the times (increasing, the first is the start).
 
     tolerance bounds the L1 error in time of every state: exp(tQ) never stretches an L1 distance, so local errors
-    add at most, and each step may make tolerance * its share of the whole time. Steps are the saved intervals
-    divided by powers of two, so few lengths, and few factorisations, occur.
+    add at most. Half of it is spread evenly over time, half over its logarithm, so that a quick start before a long
+    rest gets its share. Steps are the saved intervals divided by powers of two, so few lengths, and few
+    factorisations, occur.
 
     Raises CaseError for times out of order; RunError when no step is short enough.
     """
@@ -55,8 +56,8 @@ def evolve(
     yield Moment(float(times[0]), initial, np.zeros(len(generator.exits.gates)))
     if times.size == 1:
         return
-    march = _March(generator, tolerance / (times[-1] - times[0]), counts or Counts())
-    march.halvings = march.first_guess(initial, times[1] - times[0])
+    march = _March(generator, tolerance, float(times[0]), float(times[-1]), counts or Counts())
+    march.guess_first_step(initial, float(times[1] - times[0]))
     moment = Moment(float(times[0]), initial, np.zeros(len(generator.exits.gates)))
     intervals = _rounded(np.diff(times))
     for time, interval in zip(times[1:], intervals, strict=True):
@@ -75,17 +76,27 @@ class _March:
     """Steps of interval / 2**halvings, longer or shorter as the error asks."""
 
     generator: Generator
-    allowed_rate: float  # L1 error per time
+    tolerance: float
+    start: float
+    stop: float
     counts: Counts
     halvings: int = 0
     last_interval: float = 0.0
+    first_step: float = 0.0
     steppers: dict[float, ImplicitStepper] = field(default_factory=dict)
 
-    def first_guess(self, initial: FloatArray, interval: float) -> int:
-        """Halvings for a first step in which about a tenth of the probability moves to another cell's share."""
-        self.last_interval = interval
+    def guess_first_step(self, initial: FloatArray, interval: float) -> None:
+        """A first step in which about a tenth of the probability moves on."""
         moving = float(np.abs(self.generator.apply(initial)).sum())
-        return int(np.clip(np.ceil(np.log2(max(interval * moving / 0.1, 1.0))), 0, MOST_HALVINGS))
+        self.halvings = int(np.clip(np.ceil(np.log2(max(interval * moving / 0.1, 1.0))), 0, MOST_HALVINGS))
+        self.last_interval = interval
+        self.first_step = interval / 2**self.halvings
+
+    def allowance(self, time: float, time_step: float) -> float:
+        """L1 error that a step may make; over all steps it sums to the tolerance."""
+        since, whole = time - self.start + self.first_step, self.stop - self.start
+        share = np.log1p(time_step / since) / np.log1p(whole / self.first_step)
+        return float(0.5 * self.tolerance * (time_step / whole + share))
 
     def through(self, moment: Moment, interval: float, time: float) -> Moment:
         """March through one saved interval."""
@@ -95,10 +106,11 @@ class _March:
         done, whole = 0, 1 << MOST_HALVINGS  # position in the interval in units of the shortest step
         while done < whole:
             length = whole >> self.halvings
-            step = self._stepper(interval / 2**self.halvings).step(probability)
-            allowed = self.allowed_rate * interval / 2**self.halvings
-            if step.error > allowed:
-                self._shorten(step.error / allowed, moment.time + interval * done / whole)
+            time_step, now = interval / 2**self.halvings, moment.time + interval * done / whole
+            step = self._stepper(time_step).step(probability)
+            allowed = self.allowance(now, time_step)
+            if not step.error <= allowed:
+                self._shorten(step.error / allowed, now)
                 continue
             self.counts.steps += 1
             self.counts.limited += step.limited
