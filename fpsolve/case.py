@@ -258,7 +258,10 @@ class Case:
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
         return Grid(
-            **{name: Axis(name, table.min, table.max, table.cells, self.walls[name]) for name, table in self.axes.items()}
+            **{
+                name: Axis(name, table.min, table.max, table.cells, self.walls[name])
+                for name, table in self.axes.items()
+            }
         )
 
     @cached_property
@@ -570,7 +573,11 @@ def _line_of(text: str, path: list[str]) -> int | None:
     for part in path[1:]:
         key = re.compile(rf'(^|[\s{{,."]){re.escape(part)}"?\s*[.=]')
         for number in range(best - 1, len(lines)):
-            if number > start and re.match(r"\s*\[", lines[number]) and not re.match(r"\s*\[\s*[\[\"\d-]", lines[number]):
+            if (
+                number > start
+                and re.match(r"\s*\[", lines[number])
+                and not re.match(r"\s*\[\s*[\[\"\d-]", lines[number])
+            ):
                 break
             if key.search(lines[number].split("#")[0]):
                 best = number + 1

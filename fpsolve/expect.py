@@ -29,11 +29,13 @@ def _check(case: Case, report: Report, record: dict[str, Any], path: str, entry:
     if path in DENSITIES:
         found = _density_value(case, report, path, entry, where)
         if entry.l1 is not None:
-            return Check(path, found, f"within {entry.l1:g} of {entry.expression} in L1", found <= entry.l1, entry.source)
-    else:
-        found = _lookup(record, path, entry, where)
-    wanted, passed = _judge(found, entry, where)
-    return Check(path, found, wanted, passed, entry.source)
+            wanted = f"within {entry.l1:g} of the expression in L1"
+            return Check(path, found, wanted, found <= entry.l1, entry.source)
+        wanted, passed = _judge(found, entry, where)
+        return Check(path, found, wanted, passed, entry.source)
+    value = _lookup(record, path, entry, where)
+    wanted, passed = _judge(value, entry, where)
+    return Check(path, value, wanted, passed, entry.source)
 
 
 def _judge(found: float | None, entry: Expectation, where: str) -> tuple[str, bool]:
@@ -66,8 +68,16 @@ def _lookup(record: dict[str, Any], path: str, entry: Expectation, where: str) -
         elif isinstance(place, list) and part.lstrip("-").isdigit() and -len(place) <= int(part) < len(place):
             place = place[int(part)]
         else:
-            known = list(place) if isinstance(place, dict) else [f"0 to {len(place) - 1}"] if isinstance(place, list) else []
-            raise CaseError(where, f'"{part}" leads nowhere', f"Known here: {', '.join(known)}", did_you_mean(part, known))
+            known = (
+                list(place)
+                if isinstance(place, dict)
+                else [f"0 to {len(place) - 1}"]
+                if isinstance(place, list)
+                else []
+            )
+            raise CaseError(
+                where, f'"{part}" leads nowhere', f"Known here: {', '.join(known)}", did_you_mean(part, known)
+            )
         if entry.time is not None and isinstance(place, list) and len(place) == len(record["evolve"]["times"]):
             place = place[_instant(record["evolve"]["times"], entry.time, where)]
     if place is not None and not isinstance(place, int | float):
@@ -79,7 +89,9 @@ def _instant(times: Sequence[float], wanted: float, where: str) -> int:
     nearest = int(np.argmin(np.abs(np.asarray(times) - wanted)))
     if abs(times[nearest] - wanted) > SAME_TIME * max(1.0, abs(wanted)):
         found = f"t = {wanted:g} is not a saved time"
-        raise CaseError(where, found, f"The nearest is {times[nearest]:g}", "Choose evolve.times or evolve.save to hit it")
+        raise CaseError(
+            where, found, f"The nearest is {times[nearest]:g}", "Choose evolve.times or evolve.save to hit it"
+        )
     return nearest
 
 
@@ -90,7 +102,9 @@ def _density_value(case: Case, report: Report, path: str, entry: Expectation, wh
     if entry.at is not None:
         return point_weights(grid, entry.at, where).read(density)
     if entry.expression is None or entry.l1 is None:
-        raise CaseError(where, "a density is compared at a point or with an expression", "", "Add at, or expression and l1")
+        raise CaseError(
+            where, "a density is compared at a point or with an expression", "", "Add at, or expression and l1"
+        )
     exact = case.expression(entry.expression, where)(grid.positions())
     return float(np.abs(density * grid.cell_volume - exact / exact.sum()).sum())
 

@@ -108,7 +108,7 @@ def test_many_cells_are_decomposed_one_by_one():
 
 
 def test_a_hopelessly_anisotropic_tensor_is_refused():
-    matrix = tensor(((1 + 5**0.5) / 2, 0.0, 0.0), (9.0,))
+    matrix = tensor(((1 + 5**0.5) / 2, 0.0, 0.0), (12.0,))
     with pytest.raises(
         CaseError, match=rf"an offset of \d+ cells\. Offsets of at most {LONGEST_OFFSET} cells are used"
     ):

@@ -1,1 +1,1 @@
-""""""
+"""What a solution says: moments, currents, escape times, closed forms."""

@@ -38,7 +38,7 @@ def entropy_production(generator: Generator, probability: FloatArray) -> float:
 
 
 def detailed_balance(generator: Generator, probability: FloatArray) -> float:
-    """Largest edge current over the largest one-way traffic of an edge: rounding (1e-16) in equilibrium, else up to 1."""
+    """Largest edge current over the largest one-way traffic of an edge: rounding in equilibrium, else up to 1."""
     edges = generator.edges
     there = edges.forward * probability[edges.origin]
     back = edges.backward * probability[edges.end]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fpsolve.model.grid import FloatArray, Grid
 
 
@@ -22,7 +20,5 @@ def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray
 def tail_mass(grid: Grid, probability: FloatArray) -> float:
     """Probability in the outermost cells along walls that are not periodic: how much the box may cut off."""
     box = grid.shaped(probability)
-    inner = tuple(
-        slice(None) if axis.periodic or axis.cells < 3 else slice(1, -1) for axis in grid.axes
-    )
+    inner = tuple(slice(None) if axis.periodic or axis.cells < 3 else slice(1, -1) for axis in grid.axes)
     return float(max(0.0, box.sum() - box[inner].sum()))

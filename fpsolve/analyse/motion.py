@@ -106,7 +106,7 @@ def _instants(until: float | None, save: int, times: Sequence[float] | None) -> 
             raise CaseError("evolve.until", f"it is {until:g}", "It must be a finite time above 0", "")
         if save < 1:
             raise CaseError("evolve.save", f"it is {save}", "At least one instant must be saved", "")
-        return np.arange(save + 1) * (until / save)
+        return np.arange(save + 1, dtype=np.float64) * (until / save)
     return np.concatenate([[0.0], np.asarray(times, dtype=np.float64)])
 
 

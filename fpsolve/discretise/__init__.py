@@ -1,1 +1,1 @@
-""""""
+"""From fields to rates: the Markov chain on the grid."""

@@ -12,7 +12,7 @@ crosses an absorbing surface makes an *exit*, cut where it crosses. Along an edg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -51,9 +51,16 @@ class Edges:
 
     def select(self, kept: BoolArray) -> Edges:
         """The edges of a mask."""
-        arrays = (self.origin, self.end, self.kind, self.weight, self.exponent, self.forward, self.backward)
-        origin, end, kind, weight, exponent, forward, backward = (array[kept] for array in arrays)
-        return Edges(origin, end, kind, self.offsets, weight, exponent, forward, backward, self.unresolved)
+        return replace(
+            self,
+            origin=self.origin[kept],
+            end=self.end[kept],
+            kind=self.kind[kept],
+            weight=self.weight[kept],
+            exponent=self.exponent[kept],
+            forward=self.forward[kept],
+            backward=self.backward[kept],
+        )
 
     @property
     def displacement(self) -> IntArray:
@@ -79,16 +86,20 @@ class Exits:
 
     def select(self, kept: BoolArray) -> Exits:
         """The exits of a mask."""
-        arrays = (self.cell, self.displacement, self.fraction, self.rate, self.gate)
-        return Exits(*(array[kept] for array in arrays), gates=self.gates)
+        return Exits(
+            self.cell[kept], self.displacement[kept], self.fraction[kept], self.rate[kept], self.gate[kept], self.gates
+        )
 
     def joined(self, other: Exits) -> Exits:
         """These and others, gates side by side."""
-        gate = np.concatenate([self.gate, other.gate + len(self.gates)])
-        mine = (self.cell, self.displacement, self.fraction, self.rate)
-        theirs = (other.cell, other.displacement, other.fraction, other.rate)
-        both = [np.concatenate(pair) for pair in zip(mine, theirs, strict=True)]
-        return Exits(*both, gate=gate, gates=self.gates + other.gates)
+        return Exits(
+            np.concatenate([self.cell, other.cell]),
+            np.concatenate([self.displacement, other.displacement]),
+            np.concatenate([self.fraction, other.fraction]),
+            np.concatenate([self.rate, other.rate]),
+            np.concatenate([self.gate, other.gate + len(self.gates)]),
+            self.gates + other.gates,
+        )
 
 
 def lattice(problem: Problem) -> Lattice:
@@ -145,7 +156,8 @@ def _missing_tensors(own: Lattice, cells: IntArray, tensors: FloatArray, beside:
     g = offsets[tangential] - offsets[normal] * slope[:, slot]
     energy = 0.5 * np.abs(offsets[normal]) * weights * g[:, None] * g[None, :]
     missing = np.zeros((len(tangential), len(tangential), int(beside.sum())))
-    np.add.at(missing, (slice(None), slice(None), slot), energy)
+    for row, column in np.ndindex(missing.shape[:2]):
+        missing[row, column] = np.bincount(slot, energy[row, column], minlength=missing.shape[2])
     return missing
 
 
@@ -198,7 +210,9 @@ def _joined(
     steps = offsets[kind].T.astype(np.float64)
     whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
     _, bend = local_shape(problem)
-    forward, backward = rates(weight, whole, half, 0.5 * (_along(bend[..., origin], steps) + _along(bend[..., end], steps)))
+    forward, backward = rates(
+        weight, whole, half, 0.5 * (_along(bend[..., origin], steps) + _along(bend[..., end], steps))
+    )
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
 
 
@@ -221,7 +235,7 @@ def local_shape(problem: Problem) -> tuple[FloatArray, FloatArray]:
 
 
 def _along(matrices: FloatArray, steps: FloatArray) -> FloatArray:
-    """step . matrix . step for each edge."""
+    """Step . matrix . step for each edge."""
     return np.einsum("ijp,ip,jp->p", matrices, steps, steps)
 
 
@@ -231,7 +245,7 @@ def _wall_exits(problem: Problem, cells: IntArray, displacement: IntArray, weigh
     index = grid.index_of(cells)
     fraction = np.full(cells.size, np.inf)
     gate = np.full(cells.size, -1)
-    gates = []
+    gates: list[str] = []
     for axis, row, steps in zip(grid.axes, index, displacement.T, strict=True):
         for side, wall in enumerate(axis.walls):
             distance = (row + 0.5, axis.cells - 0.5 - row)[side]

@@ -61,7 +61,7 @@ class Generator:
     @cached_property
     def losses(self) -> FloatArray:
         """Rate of leaving for good from every cell, (cells,) [1/time]."""
-        return np.bincount(self.exits.cell, self.exits.rate, minlength=self.grid.size)
+        return np.bincount(self.exits.cell, self.exits.rate, minlength=self.grid.size).astype(np.float64)
 
     @cached_property
     def departure(self) -> FloatArray:
@@ -93,9 +93,8 @@ class Generator:
 
     def outflow(self, probability: FloatArray) -> FloatArray:
         """Probability per unit time through every gate, (gates,) [1/time]."""
-        return np.bincount(
-            self.exits.gate, self.exits.rate * probability[self.exits.cell], minlength=len(self.exits.gates)
-        )
+        leaving = self.exits.rate * probability[self.exits.cell]
+        return np.bincount(self.exits.gate, leaving, minlength=len(self.exits.gates)).astype(np.float64)
 
     def flux(self, probability: FloatArray, weights: FloatArray) -> float:
         """Net probability per unit time out of a region given by its weights; minus the change of its occupation."""
@@ -130,13 +129,14 @@ class Generator:
         return self._cut(inside, fraction[self._crossing(inside)[0]], where)
 
     def _crossing(self, inside: BoolArray) -> tuple[IntArray, IntArray, FloatArray]:
-        """Edges with one end inside: their numbers, their outer cells, and their displacement from there (axes, edges)."""
+        """Edges with one end inside: numbers, outer cells, and displacement from there, (axes, edges) in cells."""
         edges = self.edges
         inward = inside[edges.end]
         (crossing,) = np.nonzero(inside[edges.origin] != inward)
         inward = inward[crossing]
         outer = np.where(inward, edges.origin[crossing], edges.end[crossing])
-        return crossing, outer, edges.displacement[crossing].T * np.where(inward, 1.0, -1.0)
+        step = edges.displacement[crossing].T * np.where(inward, 1, -1)
+        return crossing, outer, step.astype(np.float64)
 
     def _fractions(self, region: Region, outer: IntArray, step: FloatArray) -> FloatArray:
         """The fraction of each crossing edge, from its outer cell, at which it enters the region.

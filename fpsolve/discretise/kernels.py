@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+
 @njit(cache=True)
 def log_bernoulli(z):  # type: ignore[no-untyped-def]
     """ln(z / (exp(z) - 1)), accurate to rounding for every z: expm1 avoids the cancellation near 0."""

@@ -1,1 +1,1 @@
-""""""
+"""The model: what moves, where, and how loudly."""

@@ -1,6 +1,6 @@
 """The landscape: where the drift points.
 
-    drift = -mobility . gradient(loss) + extra_drift,      or any drift
+drift = -mobility . gradient(loss) + extra_drift,      or any drift
 """
 
 from __future__ import annotations

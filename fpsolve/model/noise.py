@@ -89,16 +89,15 @@ class ConstantNoise(AbstractNoise):
         """D, the same everywhere."""
         axes = len(landscape.variables)
         if (self.temperature is None) == (self.diffusion is None):
-            found = "neither temperature nor diffusion" if self.temperature is None else "both temperature and diffusion"
+            found = (
+                "neither temperature nor diffusion" if self.temperature is None else "both temperature and diffusion"
+            )
             raise CaseError("noise", f"{found} given", "Constant noise needs exactly one of them", "")
-        if self.temperature is None:
-            matrix = symmetric_matrix(self.diffusion, axes, "noise.diffusion")
-            words = "constant diffusion"
-        else:
-            _positive("noise.temperature", self.temperature)
-            matrix = self.temperature * landscape.mobility
-            words = f"temperature {self.temperature:g}"
-        return _constant(matrix, words)
+        if self.diffusion is not None:
+            return _constant(symmetric_matrix(self.diffusion, axes, "noise.diffusion"), "constant diffusion")
+        assert self.temperature is not None
+        _positive("noise.temperature", self.temperature)
+        return _constant(self.temperature * landscape.mobility, f"temperature {self.temperature:g}")
 
 
 @final
@@ -219,7 +218,8 @@ class HessianNoise(AbstractNoise):
         name = {"abs": "|H|", "clip": "max(H, 0)", None: "H"}[self.projection]
         floor = f", {self.floor_kind} floor {self.floor:g}" if self.floor > 0.0 else ""
         injected = f", injected variance {self.injected:g}" if self.injected > 0.0 else ""
-        return f"{name} (learning rate {self.learning_rate:g}, batch {self.batch_size:g}{floor}{injected}), {self.convention}"
+        steps = f"learning rate {self.learning_rate:g}, batch {self.batch_size:g}"
+        return f"{name} ({steps}{floor}{injected}), {self.convention}"
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""

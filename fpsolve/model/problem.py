@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
@@ -76,7 +77,7 @@ class Problem:
         return self.diffusion.matrix(self.grid.positions())
 
     def flux_drift(self, positions: FloatArray) -> FloatArray:
-        """v [length/time], (axes, points): the drift of the current v p - D grad(p)."""
+        """V [length/time], (axes, points): the drift of the current v p - D grad(p)."""
         return self.landscape.drift(positions) + self.diffusion.noise_drift(positions)
 
     def region(self, condition: str, where: str = "region") -> Region:
@@ -91,7 +92,11 @@ class Problem:
             return None
         ratio = np.linalg.solve(self.landscape.mobility, matrix)
         temperature = float(ratio[0, 0])
-        return temperature if np.allclose(ratio, temperature * np.eye(len(ratio)), rtol=0, atol=1e-12 * temperature) else None
+        return (
+            temperature
+            if np.allclose(ratio, temperature * np.eye(len(ratio)), rtol=0, atol=1e-12 * temperature)
+            else None
+        )
 
     @cached_property
     def is_reversible(self) -> bool:
@@ -100,7 +105,7 @@ class Problem:
 
     @cached_property
     def exponent(self) -> Exponent:
-        """beta = D^-1 v, split into an exact potential and a remainder.
+        """Beta = D^-1 v, split into an exact potential and a remainder.
 
         D = T M, drift = -M grad L + f:  potential -L/T,      remainder D^-1 f
         D = f(x) M with constant M:      potential -s ln f,   remainder D^-1 drift   (s: the convention's share)
@@ -120,16 +125,16 @@ class Problem:
         return Exponent(potential, self._over_diffusion(landscape.drift))
 
     def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
-        """positions -> D^-1 vector, (axes, points)."""
+        """Positions -> D^-1 vector, (axes, points)."""
 
         def solve(positions: FloatArray) -> FloatArray:
             matrices = np.moveaxis(self.diffusion.matrix(positions), -1, 0)
-            return np.linalg.solve(matrices, vector(positions).T[..., None])[..., 0].T
+            return np.linalg.solve(matrices, vector(positions).T[..., None])[..., 0].T.astype(np.float64)
 
         return solve
 
     def _log_scale(self, share: float) -> PointFunction:
-        """positions -> -share ln f of D = f(x) M, by the trace."""
+        """Positions -> -share ln f of D = f(x) M, by the trace."""
 
         def potential(positions: FloatArray) -> FloatArray:
             return -share * np.log(np.einsum("ii...->...", self.diffusion.matrix(positions)))
@@ -176,7 +181,7 @@ class Problem:
         except np.linalg.LinAlgError:
             self._refuse_diffusion(np.linalg.eigvalsh(matrices)[:, 0])
 
-    def _refuse_diffusion(self, smallest: FloatArray) -> None:
+    def _refuse_diffusion(self, smallest: NDArray[np.floating[Any]]) -> None:
         """Name the cell and the eigenvalue of a diffusion that is not positive definite."""
         cell = int(np.argmin(smallest))
         value = smallest[cell] / self.diffusion.eigenvalue_scale

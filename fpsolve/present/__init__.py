@@ -1,1 +1,1 @@
-""""""
+"""How it is shown: report, figures, result file."""

@@ -84,7 +84,9 @@ class Report:
         """What a user should know."""
         found = []
         if self.generator is not None and (count := self.generator.edges.unresolved):
-            message = f"the drift over the diffusion changes so fast along {count} edges that their integral is not resolved"
+            message = (
+                f"the drift over the diffusion changes so fast along {count} edges that their integral is not resolved"
+            )
             found.append(Notice("unresolved_edges", f"{message}; use more cells or a larger floor"))
         if self.rest is not None and self.rest.tail_mass > NOTICEABLE_TAIL and not self._periodic:
             share = f"{100 * self.rest.tail_mass:.2g} % of the probability at rest sits in the cells beside the walls"
@@ -208,7 +210,9 @@ def _rest_words(rest: AtRest) -> str:
 def _motion_words(motion: Motion) -> str:
     counts = motion.counts
     steps = "" if motion.steps is None else f" ({motion.steps[-1]:g} SGD steps)"
-    span = f"t = 0 … {motion.times[-1]:g}{steps}, implicit, {counts.steps} steps, {counts.factorisations} factorisations"
+    span = (
+        f"t = 0 … {motion.times[-1]:g}{steps}, implicit, {counts.steps} steps, {counts.factorisations} factorisations"
+    )
     absorbed = "".join(f", {values[-1]:.4g} left through {gate}" for gate, values in motion.absorbed.items())
     return span + absorbed
 

@@ -25,7 +25,9 @@ def make_directory(directory: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CaseError(f"--output {directory}", f"it cannot be written ({error.strerror})", "", "Choose another") from None
+        raise CaseError(
+            f"--output {directory}", f"it cannot be written ({error.strerror})", "", "Choose another"
+        ) from None
 
 
 def write_result(report: Report, path: Path, case_text: str) -> None:

@@ -62,7 +62,7 @@ class Resolvent:
         return self._solve(source, "N")
 
     def solve_adjoint(self, source: FloatArray) -> FloatArray:
-        """u with (shift - Q^T) u = source; zero on inactive cells."""
+        """U with (shift - Q^T) u = source; zero on inactive cells."""
         return self._solve(source, "T")
 
     def _solve(self, source: FloatArray, side: str) -> FloatArray:

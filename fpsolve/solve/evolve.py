@@ -136,6 +136,10 @@ class _March:
 
     def _lengthen(self, used: float, done: int) -> None:
         """Double while the longer step would still be well within the allowance and ends on a multiple of itself."""
-        while self.halvings > 0 and used * 2 ** (ORDER - 1) <= SAFETY and done % (1 << (MOST_HALVINGS - self.halvings + 1)) == 0:
+        while (
+            self.halvings > 0
+            and used * 2 ** (ORDER - 1) <= SAFETY
+            and done % (1 << (MOST_HALVINGS - self.halvings + 1)) == 0
+        ):
             self.halvings -= 1
             used *= 2 ** (ORDER - 1)
