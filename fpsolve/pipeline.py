@@ -22,7 +22,7 @@ from fpsolve.model.grid import FloatArray
 from fpsolve.model.problem import Problem
 from fpsolve.present import storage
 from fpsolve.present.report import Report, lattice_words
-from fpsolve.solve.elimination import memory_available, memory_needed, refuse_too_large
+from fpsolve.solve.elimination import memory_available, memory_needed, refuse_too_large, seconds_needed
 
 Progress = Callable[[str, float], None]  # stage, share done
 
@@ -174,8 +174,6 @@ class Preview:
 
 # A feature is drawn well when this many cells fit in its standard deviation.
 ENOUGH_CELLS = 4.0
-# Seconds of one factorisation per byte of its memory, measured on one core (scripts/measure_elimination.py).
-SECONDS_PER_BYTE = 5e-9
 
 
 def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
@@ -219,7 +217,7 @@ def _check(case: Case) -> Preview:
         enough,
         memory,
         memory_available(),
-        memory * SECONDS_PER_BYTE,
+        seconds_needed(grid),
     )
 
 

@@ -196,7 +196,9 @@ def reflecting_square(
     nodes, weights = np.polynomial.legendre.leggauss(3 * degree)
     norm = np.sqrt(2.0 * np.arange(degree) + 1.0)
     value = np.polynomial.legendre.legvander(nodes, degree - 1) * norm
-    slope = np.stack([np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legder(row)) for row in np.diag(norm)])
+    slope = np.stack(
+        [np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legder(row)) for row in np.diag(norm)]
+    )
     half = 0.5 * weights
     stiff = 4.0 * (slope * half) @ slope.T  # integral of phi_i' phi_j' over [0, 1]
     mixed = 2.0 * (slope * half) @ value  # integral of phi_i' phi_j
@@ -208,5 +210,7 @@ def reflecting_square(
     rates, modes = np.linalg.eigh(total)
     later = (modes @ (np.exp(-rates * time) * (modes.T @ start.ravel()))).reshape(degree, degree)
     edges, width = panels(0.0, 1.0, cells)
-    inside = np.einsum("cnk,n->ck", np.polynomial.legendre.legvander(2.0 * edges - 1.0, degree - 1), WEIGHTS) * norm * width
+    inside = (
+        np.einsum("cnk,n->ck", np.polynomial.legendre.legvander(2.0 * edges - 1.0, degree - 1), WEIGHTS) * norm * width
+    )
     return (inside @ later @ inside.T).ravel() / start[0, 0]

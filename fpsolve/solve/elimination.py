@@ -19,9 +19,12 @@ from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
 
-# Memory of SuperLU's factors, measured with scripts/measure_elimination.py (bytes; n cells, long offsets included):
-# nested dissection theory gives n log n in two dimensions and n**(4/3) in three.
-BYTES_PER_CELL = 600.0  # edges, matrix and fields
+# What SuperLU needs with minimum-degree ordering, by the number of dimensions with more than one cell: entries of the
+# factors per cell = a * cells**b, and seconds = c * cells**d (scripts/measure_elimination.py, one core, 2 to 3 GHz).
+ENTRIES_PER_CELL = {0: (1.0, 0.0), 1: (4.0, 0.0), 2: (9.0, 0.2), 3: (1.6, 0.55)}
+SECONDS = {0: (1e-6, 1.0), 1: (1e-6, 1.0), 2: (1.6e-8, 1.5), 3: (2.4e-9, 2.0)}
+BYTES_PER_ENTRY = 16.0  # value and row, and a third on top while they are made
+BYTES_PER_CELL = 800.0  # edges, matrix and fields
 REMEDY_TOO_DEEP = (
     "The barrier is too deep for this solver: lower barrier/noise below about 30, for instance by a larger batch "
     "of noise (smaller batch_size, larger learning_rate or temperature)"
@@ -73,10 +76,19 @@ class Resolvent:
 
 def memory_needed(grid: Grid) -> float:
     """Estimate of the memory [bytes] that a direct solve on this grid takes."""
-    n = float(grid.size)
-    large = sum(axis.cells > 1 for axis in grid.axes)
-    fill = {0: 1.0, 1: 10.0, 2: 8.0 * np.log2(max(n, 2.0)), 3: 10.0 * n ** (1.0 / 3.0) * np.log2(max(n, 2.0)) / 2.0}
-    return float(n * (BYTES_PER_CELL + 16.0 * fill[large]))
+    factor, power = ENTRIES_PER_CELL[_wide_axes(grid)]
+    cells = float(grid.size)
+    return cells * (BYTES_PER_CELL + BYTES_PER_ENTRY * factor * cells**power)
+
+
+def seconds_needed(grid: Grid) -> float:
+    """Estimate of the time [s] that one factorisation on this grid takes."""
+    factor, power = SECONDS[_wide_axes(grid)]
+    return factor * float(grid.size) ** power
+
+
+def _wide_axes(grid: Grid) -> int:
+    return sum(axis.cells > 1 for axis in grid.axes)
 
 
 def memory_available() -> float:

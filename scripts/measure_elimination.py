@@ -1,0 +1,43 @@
+"""Measure what a direct solve costs: entries of the factors, memory and seconds, against the estimates in use.
+
+    .venv/bin/python scripts/measure_elimination.py
+
+Prints one line per grid. The constants of fpsolve.solve.elimination are read off this table.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+import fpsolve
+from fpsolve.solve.elimination import Resolvent, memory_needed, seconds_needed
+
+GRIDS: tuple[tuple[int, ...], ...] = ((1000,), (100_000,), (64, 64), (128, 128), (256, 256), (512, 512),
+                                      (16, 16, 16), (24, 24, 24), (32, 32, 32), (40, 40, 40))  # fmt: skip
+
+
+def measure(shape: tuple[int, ...], anisotropic: bool) -> str:
+    """One factorisation of a quadratic well on a grid of this shape."""
+    names = ("x", "y", "z")[: len(shape)]
+    landscape = fpsolve.Landscape(" + ".join(f"0.5*{name}**2" for name in names), variables=names)
+    matrix = np.eye(len(shape)) + (0.6 if anisotropic else 0.0) * (1 - np.eye(len(shape)))
+    grid = fpsolve.Grid(**{name: (-3.0, 3.0, cells) for name, cells in zip(names, shape, strict=True)})
+    generator = fpsolve.Generator.of(fpsolve.Problem(landscape, fpsolve.ConstantNoise(diffusion=matrix), grid))
+    began = time.perf_counter()
+    resolvent = Resolvent.of(generator, 1.0)
+    seconds = time.perf_counter() - began
+    entries = resolvent.factors.L.nnz + resolvent.factors.U.nnz
+    needed = memory_needed(grid)
+    return (
+        f"{'x'.join(map(str, shape)):>12s} {'tensor' if anisotropic else 'axes':>7s} {entries / grid.size:8.1f} entries/cell "
+        f"{12 * entries / 2**20:8.1f} MiB of factors (all in all: {memory_needed(grid) / 2**20:8.1f} estimated)"
+        f"{seconds:8.2f} s ({seconds_needed(grid):7.2f} estimated)"
+    )
+
+
+if __name__ == "__main__":
+    for shape in GRIDS:
+        for anisotropic in (False, True) if len(shape) > 1 else (False,):
+            print(measure(shape, anisotropic), flush=True)

@@ -1,0 +1,283 @@
+"""Edges between cells: their rates, their exponents, and what happens at walls."""
+
+import itertools
+
+import mpmath
+import numpy as np
+import pytest
+from exact import EPSILON, error_l1, orders, reflecting_square
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from problems import box, curved_valley, free, rotating_tensor, turned, with_drift, with_loss
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.transform import Rotation
+
+from fpsolve.analyse.motion import evolve
+from fpsolve.discretise import kernels
+from fpsolve.discretise.edges import build_edges, exponents, rates
+from fpsolve.discretise.generator import Generator
+from fpsolve.model.landscape import Landscape
+from fpsolve.model.noise import ConstantNoise, TensorNoise
+from fpsolve.model.problem import Problem
+
+OBLIQUE = np.array([[1.0, 0.6], [0.6, 0.5]])
+
+
+# The conductance
+
+
+def bernoulli_logarithm(z):
+    """ln(z / (exp(z) - 1)) to 40 digits."""
+    with mpmath.workdps(40):
+        return float(mpmath.log(mpmath.mpf(z) / mpmath.expm1(mpmath.mpf(z)))) if z else 0.0
+
+
+magnitudes = st.floats(-300.0, 3.0).map(lambda power: 10.0**power)
+numbers = st.builds(lambda size, sign: sign * size, magnitudes, st.sampled_from((-1.0, 1.0)))
+
+
+@given(numbers)
+@example(0.0)
+@example(700.0)
+@example(700.0000001)
+@example(-745.2)
+@example(5e-324)
+def test_log_bernoulli_is_right_to_rounding(z):
+    # One rounding of the quotient is an absolute error in the logarithm; a large value has its own rounding.
+    assert kernels.log_bernoulli(z) == pytest.approx(bernoulli_logarithm(z), abs=2 * EPSILON, rel=2 * EPSILON)
+
+
+@given(st.floats(-1000.0, 1000.0).filter(lambda z: abs(z) > 1e-3))
+def test_the_share_of_the_curvature(z):
+    with mpmath.workdps(40):
+        half = mpmath.mpf(z) / 2
+        wanted = float(3 * (half * mpmath.coth(half) - 1) / half**2)
+    # Below 0.05 a series that ends before z**4/2520 = 2.5e-9: a share of a correction, no exponent depends on it.
+    assert kernels.curvature_share(z) == pytest.approx(wanted, rel=2.5e-9)
+
+
+@given(st.floats(-500.0, 500.0), st.floats(-20.0, 20.0), st.floats(0.0, 20.0), st.floats(1e-6, 1e6))
+def test_forward_over_backward_is_the_exponential_of_the_exponent(whole, bulge, bend, weight):
+    arrays = (np.array([value]) for value in (weight, whole, 0.5 * whole + bulge, bend))
+    forward, backward = (float(rate[0]) for rate in rates(*arrays))
+    assert forward >= 0.0
+    assert backward >= 0.0
+    if min(forward, backward) > 1e-290:  # else one of them has underflown
+        # exp turns an absolute rounding of an argument up to |Z| into a relative one
+        assert np.log(forward) - np.log(backward) == pytest.approx(whole, abs=8 * EPSILON * (abs(whole) + 700.0))
+
+
+@given(st.floats(-500.0, 500.0), st.floats(1e-6, 1e6))
+def test_a_uniform_slope_moves_a_uniform_density_at_the_drift(whole, weight):
+    """Without bulge and curvature the rates are Scharfetter & Gummel's: forward - backward = weight Z exactly."""
+    arrays = (np.array([value]) for value in (weight, whole, 0.5 * whole, 0.0))
+    forward, backward = (float(rate[0]) for rate in rates(*arrays))
+    scale = max(forward, backward)
+    # exp(ln B) carries the rounding of its argument, up to |Z|
+    assert forward - backward == pytest.approx(weight * whole, abs=8 * EPSILON * (1.0 + abs(whole)) * scale)
+
+
+# Exponents
+
+
+def polynomial_drift(coefficients):
+    return with_drift(
+        box((4,), (-1.0, 3.0)), [" + ".join(f"({c!r})*x**{k}" for k, c in enumerate(coefficients))], [[1.0]]
+    )
+
+
+@given(st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=4), st.floats(0.0, 3.0), st.floats(-3.0, 3.0))
+def test_exponents_of_polynomials_are_exact(coefficients, start, length):
+    """phi(1) for beta up to cubic, phi(1/2) up to quadratic: Simpson's rule, and the parabola it rests on."""
+    problem = polynomial_drift(coefficients)
+    whole, half, unresolved = exponents(problem, np.array([[start]]), np.array([[length]]))
+    antiderivative = np.polynomial.Polynomial(coefficients).integ()
+    first = problem.grid.axes[0].position(np.array([start]))[0]
+    step = length * problem.grid.axes[0].spacing
+    scale = sum(abs(c) * 7.0**k for k, c in enumerate(coefficients)) * abs(step)
+    assert whole[0] == pytest.approx(antiderivative(first + step) - antiderivative(first), abs=20 * EPSILON * scale)
+    if len(coefficients) < 4:
+        wanted = antiderivative(first + step / 2) - antiderivative(first)
+        assert half[0] == pytest.approx(wanted, abs=20 * EPSILON * scale)
+    assert unresolved == 0
+
+
+def test_exponents_along_oblique_edges_are_exact_for_cubics():
+    problem = with_drift(box((3, 3)), ["x**3 - y", "x*y**2"], np.eye(2))
+    start, step = np.array([[0.0], [2.0]]), np.array([[2.0], [-1.0]])
+    whole, _, _ = exponents(problem, start, step)
+    (x, y), (dx, dy) = problem.grid.positions(start)[:, 0], step[:, 0] * problem.grid.spacings
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    s = 0.5 + 0.5 * nodes
+    slope = ((x + s * dx) ** 3 - (y + s * dy)) * dx + (x + s * dx) * (y + s * dy) ** 2 * dy
+    assert whole[0] == pytest.approx(float(slope @ weights) / 2, abs=1e-15)
+
+
+def test_a_potential_is_differenced_exactly():
+    """The exponent of an edge is the difference of -loss/T, however rough the loss between its ends."""
+    problem = with_loss(box((5, 4)), "100*sin(40*x)*cos(30*y)", 0.1, OBLIQUE)
+    edges, _ = build_edges(problem)
+    height = -problem.landscape.loss(problem.grid.positions()) / 0.1
+    np.testing.assert_array_equal(edges.exponent, height[edges.end] - height[edges.origin])
+
+
+def narrow_noise(width):
+    """D that changes from 1 to 0.01 over a width: beta = D^-1 drift has a step of that width."""
+    landscape = Landscape(drift=["1"], variables=("x",))
+    noise = TensorNoise(diffusion=f"0.505 + 0.495*tanh(x/{width!r})", convention="isothermal")
+    return Problem(landscape, noise, box((4,)))
+
+
+def test_a_rough_exponent_is_refined_until_it_settles():
+    problem = narrow_noise(0.05)
+    edges, _ = build_edges(problem)
+    middle = np.flatnonzero((edges.origin == 1) & (edges.end == 2))[0]
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    wanted = 0.25 * (1.0 / (0.505 + 0.495 * np.tanh(0.25 * nodes / 0.05))) @ weights
+    assert edges.unresolved == 0
+    # Halving the panels changed it by less than SMOOTH_EXPONENT = 1e-6 relative; Simpson's rule is then 15 times better.
+    assert edges.exponent[middle] == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_exponents_that_do_not_settle_are_counted():
+    landscape = Landscape(drift=["1"], variables=("x",))
+    noise = TensorNoise(diffusion="1e-9 + x**2", convention="isothermal")  # a peak 3e-5 wide in cells of 0.5
+    assert build_edges(Problem(landscape, noise, box((4,))))[0].unresolved > 0
+
+
+# Rates of real problems
+
+PROBLEMS = {
+    "turning tensor": lambda: rotating_tensor(24, 0.3, 3.0),
+    "Hessian noise": lambda: curved_valley(24, 0.05),
+    "thin tensor": lambda: free(box((30, 20)), turned([1.0, 0.001], 0.5)),
+    "three axes": lambda: with_loss(
+        box((7, 6, 5)), "x**4 + x*y + z**2", 0.01, [[1.0, 0.3, 0.1], [0.3, 0.5, 0.2], [0.1, 0.2, 0.4]]
+    ),
+    "steep": lambda: with_loss(box((12, 9)), "1000*(x**2 + x*y + y**2)", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_rates_are_positive_and_obey_their_exponents(name):
+    edges, _ = build_edges(PROBLEMS[name]())
+    assert np.isfinite(edges.forward).all()
+    assert np.isfinite(edges.backward).all()
+    assert (edges.forward >= 0.0).all()
+    assert (edges.backward >= 0.0).all()
+    assert (edges.weight > 0.0).all()
+    both = (edges.forward > 1e-290) & (edges.backward > 1e-290)
+    found = np.log(edges.forward[both]) - np.log(edges.backward[both])
+    # rounding of the argument of exp
+    np.testing.assert_allclose(found, edges.exponent[both], rtol=4 * EPSILON, atol=1e-12)
+
+
+@pytest.mark.parametrize("walls", ["reflecting", "periodic", ("periodic", "reflecting"), "absorbing"])
+def test_edges_and_exits_join_what_the_offsets_say(walls):
+    grid = box((11, 9), walls=walls)
+    edges, exits = build_edges(free(grid, turned([1.0, 0.01], 0.5)))
+    index = grid.indices()
+    lengths, wraps = np.array([[11], [9]]), np.array([[axis.periodic] for axis in grid.axes])
+    reached = index[:, edges.origin] + edges.displacement.T
+    np.testing.assert_array_equal(np.where(wraps, reached % lengths, reached), index[:, edges.end])
+    assert np.abs(edges.offsets).max() > 2  # condition number 100: long ones are among them
+    assert (edges.origin != edges.end).all()
+    assert exits.cell.size == 0 or walls == "absorbing"
+    if walls == "absorbing":
+        ends = index[:, exits.cell] + exits.displacement.T
+        assert ((ends < 0) | (ends >= lengths)).any(axis=0).all()
+        at_wall = index[:, exits.cell] + exits.fraction * exits.displacement.T
+        distance = np.minimum(np.abs(at_wall + 0.5), np.abs(at_wall - lengths + 0.5)).min(axis=0)
+        np.testing.assert_allclose(distance, 0.0, rtol=0, atol=1e-13)
+        assert exits.gates == ("x_min", "x_max", "y_min", "y_max")
+
+
+def test_on_a_torus_every_cell_has_every_offset():
+    grid = box((8, 8), walls="periodic")
+    edges, _ = build_edges(free(grid, OBLIQUE))
+    kinds = len(edges.offsets)
+    assert edges.origin.size == kinds * grid.size
+    assert np.ptp(edges.forward.reshape(grid.size, kinds), axis=0).max() == 0.0
+
+
+# Cells are never cut off
+
+
+def connected(generator):
+    """Whether every cell can reach every other."""
+    return connected_components(generator.matrix(), directed=True, connection="strong")[0] == 1
+
+
+SMALL_SHAPES = [(2, 2), (3, 3), (4, 4), (2, 3), (1, 2), (1, 5), (5, 1), (2, 3, 2), (3, 3, 3), (1, 1, 4), (2, 1, 3)]
+
+
+@pytest.mark.parametrize("shape", SMALL_SHAPES)
+@pytest.mark.parametrize("condition", [3.0, 100.0, 1e3, 1e4])
+def test_no_cell_of_a_small_grid_is_cut_off(shape, condition):
+    grid = box(shape)
+    for angle, middle in itertools.product(np.linspace(0.0, np.pi, 25), (1.0, condition**0.5)):
+        if len(shape) == 2:
+            tensor = turned([1.0, 1.0 / condition], angle)
+        else:
+            turn = Rotation.from_euler("zyx", [angle, 2.0 * angle + 0.3, 0.7 * angle]).as_matrix()
+            tensor = turn @ np.diag([1.0, 1.0 / middle, 1.0 / condition]) @ turn.T
+            tensor = 0.5 * (tensor + tensor.T)
+        generator = Generator.of(free(grid, tensor))
+        assert (generator.departure > 0.0).all(), f"a cell without an edge, angle {angle}"
+        assert connected(generator), f"separate parts, angle {angle}"
+
+
+# Walls that the tensor meets obliquely
+
+
+def test_oblique_reflecting_walls_keep_second_order():
+    def start(x, y):
+        return np.exp(-((x - 0.3) ** 2 + (y - 0.6) ** 2) / 0.08)
+
+    cells = (12, 24, 48)
+    errors = []
+    for count in cells:
+        problem = free(box((count, count), (0.0, 1.0)), OBLIQUE)
+        initial = reflecting_square(OBLIQUE, start, 0.0, count, degree=30)
+        motion = evolve(problem, initial, times=[0.05], tolerance=1e-6)
+        errors.append(error_l1(motion.probability[-1], reflecting_square(OBLIQUE, start, 0.05, count, degree=30)))
+    assert np.abs(orders(cells, errors) - 2.0).max() < 0.1  # measured 2.00, 1.94; dropped edges alone: order 1
+    assert errors[-1] < 1.3 / 48**2  # measured 1.17 h**2
+
+
+def schur(tensor, kept):
+    """D_tt - D_tn D_nn^-1 D_nt: what is left of a tensor along the kept axes where nothing flows along the others."""
+    left = [axis for axis in range(len(tensor)) if axis not in kept]
+    if not left:
+        return tensor[np.ix_(kept, kept)]
+    return tensor[np.ix_(kept, kept)] - tensor[np.ix_(kept, left)] @ np.linalg.solve(
+        tensor[np.ix_(left, left)], tensor[np.ix_(left, kept)]
+    )
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0.0, np.pi), min_size=3, max_size=3), st.floats(0.0, 3.0), st.sampled_from([2, 3]))
+def test_a_channel_one_cell_wide_has_the_effective_diffusivity(angles, logarithm, dimensions):
+    turn = Rotation.from_euler("zyx", angles if dimensions == 3 else [angles[0], 0.0, 0.0]).as_matrix()
+    tensor = (turn @ np.diag([1.0, 10.0**-logarithm, 0.5]) @ turn.T)[:dimensions, :dimensions]
+    tensor = 0.5 * (tensor + tensor.T)
+    effective = schur(tensor, [0])
+    bounds = [(-1.0, 1.0)] + [(0.0, 0.3)] * (dimensions - 1)
+    channel = with_loss(box((7, *[1] * (dimensions - 1)), bounds), "x**4 - x/2", 0.4, tensor)
+    line = with_loss(box((7,), (-1.0, 1.0)), "x**4 - x/2", 0.4, effective)
+    wide, narrow = Generator.of(channel).matrix().toarray(), Generator.of(line).matrix().toarray()
+    # rounding of the differences that make the effective diffusivity, of the size of D
+    np.testing.assert_allclose(wide, narrow, rtol=0, atol=1e-12 * np.abs(narrow).max() / effective[0, 0])
+
+
+def test_a_slab_one_cell_thick_has_the_effective_tensor():
+    tensor = np.array([[1.0, 0.3, 0.2], [0.3, 0.6, -0.25], [0.2, -0.25, 0.5]])
+    slab = Problem(
+        Landscape(drift=["0"] * 3, variables=("x", "y", "z")), ConstantNoise(diffusion=tensor), box((5, 6, 1))
+    )
+    plane = free(box((5, 6)), schur(tensor, [0, 1]))
+    # Decompositions of a sum and sums of decompositions have different edges; far from walls they move moments alike.
+    for (left, right), problem in itertools.product(((0, 0), (0, 1), (1, 1)), (slab, plane)):
+        positions = problem.grid.positions()
+        rate = Generator.of(problem).adjoint(positions[left] * positions[right]).reshape(5, 6)
+        assert rate[2, 3] == pytest.approx(2.0 * schur(tensor, [0, 1])[left, right], abs=1e-12)
