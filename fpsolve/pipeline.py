@@ -14,7 +14,7 @@ from fpsolve.analyse.escape import Escape, escape
 from fpsolve.analyse.motion import Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
 from fpsolve.case import Case, load_case, located
-from fpsolve.discretise.edges import local_shape
+from fpsolve.discretise.exponents import local_shape
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.expect import check_expectations

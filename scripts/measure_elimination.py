@@ -29,9 +29,9 @@ def measure(shape: tuple[int, ...], anisotropic: bool) -> str:
     resolvent = Resolvent.of(generator, 1.0)
     seconds = time.perf_counter() - began
     entries = resolvent.factors.L.nnz + resolvent.factors.U.nnz
-    needed = memory_needed(grid)
+    name, kind = "x".join(map(str, shape)), "tensor" if anisotropic else "axes"
     return (
-        f"{'x'.join(map(str, shape)):>12s} {'tensor' if anisotropic else 'axes':>7s} {entries / grid.size:8.1f} entries/cell "
+        f"{name:>12s} {kind:>7s} {entries / grid.size:8.1f} entries/cell "
         f"{12 * entries / 2**20:8.1f} MiB of factors (all in all: {memory_needed(grid) / 2**20:8.1f} estimated)"
         f"{seconds:8.2f} s ({seconds_needed(grid):7.2f} estimated)"
     )

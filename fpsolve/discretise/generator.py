@@ -17,7 +17,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from fpsolve.discretise import kernels
-from fpsolve.discretise.edges import Edges, Exits, build_edges, cut_exits
+from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
+from fpsolve.discretise.exponents import local_shape
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -34,10 +35,12 @@ MOST_TURNS = 80  # bisection alone would need 3 times 50
 class Generator:
     """Rates between the cells of a problem.
 
+    curvature: |Hessian| of the local log equilibrium density, (axes, axes, cells), in index units; needed to cut edges.
     active: cells that hold probability, (cells,); those of an absorbed target do not, and have no edges.
     """
 
     problem: Problem
+    curvature: FloatArray
     edges: Edges
     exits: Exits
     active: BoolArray
@@ -45,8 +48,9 @@ class Generator:
     @classmethod
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls."""
-        edges, exits = build_edges(problem)
-        return cls(problem, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
+        _, curvature = local_shape(problem)
+        edges, exits = build_edges(problem, curvature)
+        return cls(problem, curvature, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
 
     @property
     def grid(self) -> Grid:
@@ -160,9 +164,9 @@ class Generator:
         """Without the cells inside; edges that lead there become exits, cut at the given fractions."""
         edges = self.edges
         crossing, outer, step = self._crossing(inside)
-        gates = np.zeros(outer.size, dtype=np.int64)
-        displacement = step.T.astype(np.int64)
-        cut = cut_exits(self.problem, outer, displacement, fraction, edges.weight[crossing], gates, (gate,))
+        only = np.zeros(outer.size, dtype=np.int64)
+        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only, (gate,))
+        cut = cut_exits(self.problem, self.curvature, cuts)
         kept = self.exits.select(~inside[self.exits.cell])
         staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
         return replace(self, edges=staying, exits=kept.joined(cut), active=self.active & ~inside)

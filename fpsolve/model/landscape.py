@@ -75,7 +75,9 @@ class Landscape:
             "gradient": slope,
             "hessian": read(hessian, (axes, axes), "hessian") or (slope and slope.derivative()),
             "mobility": _mobility(mobility, axes),
-            "extra_drift": read(extra_drift if drift is None else drift, (axes,), "extra_drift" if loss else "drift"),
+            "extra_drift": read(
+                extra_drift if drift is None else drift, (axes,), "extra_drift" if drift is None else "drift"
+            ),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
