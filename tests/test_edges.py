@@ -17,7 +17,7 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import exponents, rates
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.landscape import Landscape
-from fpsolve.model.noise import ConstantNoise, TensorNoise
+from fpsolve.model.noise import TensorNoise
 from fpsolve.model.problem import Problem
 
 OBLIQUE = np.array([[1.0, 0.6], [0.6, 0.5]])
@@ -210,6 +210,12 @@ def test_on_a_torus_every_cell_has_every_offset():
 # Cells are never cut off
 
 
+def turned_in_space(angles, values):
+    turn = Rotation.from_euler("zyx", angles).as_matrix()
+    tensor = turn @ np.diag(values) @ turn.T
+    return 0.5 * (tensor + tensor.T)
+
+
 def connected(generator):
     """Whether every cell can reach every other."""
     return connected_components(generator.matrix(), directed=True, connection="strong")[0] == 1
@@ -226,9 +232,7 @@ def test_no_cell_of_a_small_grid_is_cut_off(shape, condition):
         if len(shape) == 2:
             tensor = turned([1.0, 1.0 / condition], angle)
         else:
-            turn = Rotation.from_euler("zyx", [angle, 2.0 * angle + 0.3, 0.7 * angle]).as_matrix()
-            tensor = turn @ np.diag([1.0, 1.0 / middle, 1.0 / condition]) @ turn.T
-            tensor = 0.5 * (tensor + tensor.T)
+            tensor = turned_in_space([angle, 2.0 * angle + 0.3, 0.7 * angle], [1.0, 1.0 / middle, 1.0 / condition])
         generator = Generator.of(free(grid, tensor))
         assert (generator.departure > 0.0).all(), f"a cell without an edge, angle {angle}"
         assert connected(generator), f"separate parts, angle {angle}"
@@ -262,29 +266,34 @@ def schur(tensor, kept):
     )
 
 
-@settings(max_examples=30)
-@given(st.lists(st.floats(0.0, np.pi), min_size=3, max_size=3), st.floats(0.0, 3.0), st.sampled_from([2, 3]))
-def test_a_channel_one_cell_wide_has_the_effective_diffusivity(angles, logarithm, dimensions):
-    turn = Rotation.from_euler("zyx", angles if dimensions == 3 else [angles[0], 0.0, 0.0]).as_matrix()
-    tensor = (turn @ np.diag([1.0, 10.0**-logarithm, 0.5]) @ turn.T)[:dimensions, :dimensions]
-    tensor = 0.5 * (tensor + tensor.T)
+def assert_is_a_line(shape, tensor):
+    """One cell wide along all axes but x, a grid moves probability like a line with the effective diffusivity."""
+    bounds = [(-1.0, 1.0)] + [(0.0, 0.3)] * (len(shape) - 1)
     effective = schur(tensor, [0])
-    bounds = [(-1.0, 1.0)] + [(0.0, 0.3)] * (dimensions - 1)
-    channel = with_loss(box((7, *[1] * (dimensions - 1)), bounds), "x**4 - x/2", 0.4, tensor)
-    line = with_loss(box((7,), (-1.0, 1.0)), "x**4 - x/2", 0.4, effective)
-    wide, narrow = Generator.of(channel).matrix().toarray(), Generator.of(line).matrix().toarray()
+    channel = Generator.of(with_loss(box(shape, bounds), "x**4 - x/2", 0.4, tensor)).matrix().toarray()
+    line = Generator.of(with_loss(box(shape[:1], (-1.0, 1.0)), "x**4 - x/2", 0.4, effective)).matrix().toarray()
     # rounding of the differences that make the effective diffusivity, of the size of D
-    np.testing.assert_allclose(wide, narrow, rtol=0, atol=1e-12 * np.abs(narrow).max() / effective[0, 0])
+    np.testing.assert_allclose(channel, line, rtol=0, atol=1e-12 * np.abs(line).max() / effective[0, 0])
+
+
+@settings(max_examples=30)
+@given(st.floats(0.0, np.pi), st.floats(0.0, 3.0))
+def test_a_channel_one_cell_wide_has_the_effective_diffusivity(angle, logarithm):
+    """D_xx - D_xy**2 / D_yy, whatever the tensor."""
+    assert_is_a_line((7, 1), turned([1.0, 10.0**-logarithm], angle))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0.0, np.pi), min_size=3, max_size=3), st.floats(0.0, 2.0))
+def test_a_rod_one_cell_thick_has_the_effective_diffusivity(angles, logarithm):
+    assert_is_a_line((7, 1, 1), turned_in_space(angles, [1.0, 10.0**-logarithm, 0.5]))
 
 
 def test_a_slab_one_cell_thick_has_the_effective_tensor():
     tensor = np.array([[1.0, 0.3, 0.2], [0.3, 0.6, -0.25], [0.2, -0.25, 0.5]])
-    slab = Problem(
-        Landscape(drift=["0"] * 3, variables=("x", "y", "z")), ConstantNoise(diffusion=tensor), box((5, 6, 1))
-    )
-    plane = free(box((5, 6)), schur(tensor, [0, 1]))
-    # Decompositions of a sum and sums of decompositions have different edges; far from walls they move moments alike.
-    for (left, right), problem in itertools.product(((0, 0), (0, 1), (1, 1)), (slab, plane)):
-        positions = problem.grid.positions()
-        rate = Generator.of(problem).adjoint(positions[left] * positions[right]).reshape(5, 6)
-        assert rate[2, 3] == pytest.approx(2.0 * schur(tensor, [0, 1])[left, right], abs=1e-12)
+    slab = free(box((9, 9, 1), [(0.0, 9.0), (0.0, 9.0), (0.0, 1.0)]), tensor)
+    x, y, _ = slab.grid.positions()
+    effective = schur(tensor, [0, 1])
+    for left, right, wanted in ((x, x, effective[0, 0]), (x, y, effective[0, 1]), (y, y, effective[1, 1])):
+        rate = Generator.of(slab).adjoint(left * right).reshape(9, 9)[4, 4]  # far from the other walls
+        assert rate == pytest.approx(2.0 * wanted, abs=1e-12)

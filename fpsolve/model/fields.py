@@ -119,21 +119,28 @@ def field(
     """
     if callable(source):
         return FunctionField(source, shape, len(variables), where)
-    texts = _flatten(source, shape, where)
+    try:
+        texts = _flatten(source, shape)
+    except ValueError as error:
+        raise CaseError(where, str(error), f"Give {_shape_words(shape)}", "") from None
     entries = tuple(Expression.parse(text, variables, parameters, where) for text in texts)  # type: ignore[arg-type]
     return SymbolicField(entries, shape, tuple(variables))
 
 
-def _flatten(source: object, shape: tuple[int, ...], where: str = "") -> list[object]:
-    """The entries of nested sequences of a known shape, in C order; a bare entry may stand for a 1 x 1."""
+def _flatten(source: object, shape: tuple[int, ...]) -> list[object]:
+    """The entries of nested sequences of a known shape, in C order; a bare entry may stand for a 1 x 1.
+
+    Raises ValueError for any other shape.
+    """
     if not shape:
         return [source]
     if math.prod(shape) == 1 and (isinstance(source, str | int | float) or getattr(source, "ndim", 0) == 1):
         return [source]
-    if isinstance(source, str) or not hasattr(source, "__len__") or len(source) != shape[0]:
-        length = len(source) if hasattr(source, "__len__") and not isinstance(source, str) else "a single entry"
-        raise CaseError(where, f"{length} found where {shape[0]} entries belong", f"Give {_shape_words(shape)}", "")
-    return [entry for part in source for entry in _flatten(part, shape[1:], where)]  # type: ignore[attr-defined]
+    length = len(source) if isinstance(source, Sequence | np.ndarray) and not isinstance(source, str) else None
+    if length != shape[0]:
+        message = f"{'a single entry' if length is None else length} found where {shape[0]} entries belong"
+        raise ValueError(message)
+    return [entry for part in source for entry in _flatten(part, shape[1:])]  # type: ignore[attr-defined]
 
 
 def _shape_words(shape: tuple[int, ...]) -> str:

@@ -75,9 +75,7 @@ class Landscape:
             "gradient": slope,
             "hessian": read(hessian, (axes, axes), "hessian") or (slope and slope.derivative()),
             "mobility": _mobility(mobility, axes),
-            "extra_drift": read(
-                extra_drift if drift is None else drift, (axes,), "extra_drift" if drift is None else "drift"
-            ),
+            "extra_drift": read(drift, (axes,), "drift") or read(extra_drift, (axes,), "extra_drift"),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)

@@ -1,6 +1,6 @@
 """Linear systems with the generator: (shift - Q) P = source, forwards and backwards, by sparse elimination.
 
-SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 30 thermal
+SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 20 thermal
 energies is beyond it; whoever calls it checks signs and flux balance and refuses what is out of bounds.
 """
 
@@ -26,8 +26,8 @@ SECONDS = {0: (1e-6, 1.0), 1: (1e-6, 1.0), 2: (1.6e-8, 1.5), 3: (2.4e-9, 2.0)}
 BYTES_PER_ENTRY = 16.0  # value and row, and a third on top while they are made
 BYTES_PER_CELL = 800.0  # edges, matrix and fields
 REMEDY_TOO_DEEP = (
-    "The barrier is too deep for this solver: lower barrier/noise below about 30, for instance by a larger batch "
-    "of noise (smaller batch_size, larger learning_rate or temperature)"
+    "The barrier is too deep for this solver: lower barrier/noise below about 18: a larger learning_rate or "
+    "temperature, or a smaller batch_size"
 )
 
 
