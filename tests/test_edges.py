@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from fpsolve.analyse.motion import evolve
 from fpsolve.discretise import kernels
-from fpsolve.discretise.edges import exponents, rates
+from fpsolve.discretise.exponents import exponents
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import TensorNoise
@@ -56,10 +56,16 @@ def test_the_share_of_the_curvature(z):
     assert kernels.curvature_share(z) == pytest.approx(wanted, rel=2.5e-9)
 
 
+def rates(*values):
+    """Forward and backward rate of one edge of given weight, phi(1), phi(1/2) and curvature."""
+    forward, backward = np.empty(1), np.empty(1)
+    kernels.rates(*(np.array([value]) for value in values), forward, backward)
+    return float(forward[0]), float(backward[0])
+
+
 @given(st.floats(-500.0, 500.0), st.floats(-20.0, 20.0), st.floats(0.0, 20.0), st.floats(1e-6, 1e6))
 def test_forward_over_backward_is_the_exponential_of_the_exponent(whole, bulge, bend, weight):
-    arrays = (np.array([value]) for value in (weight, whole, 0.5 * whole + bulge, bend))
-    forward, backward = (float(rate[0]) for rate in rates(*arrays))
+    forward, backward = rates(weight, whole, 0.5 * whole + bulge, bend)
     assert forward >= 0.0
     assert backward >= 0.0
     if min(forward, backward) > 1e-290:  # else one of them has underflown
@@ -70,8 +76,7 @@ def test_forward_over_backward_is_the_exponential_of_the_exponent(whole, bulge, 
 @given(st.floats(-500.0, 500.0), st.floats(1e-6, 1e6))
 def test_a_uniform_slope_moves_a_uniform_density_at_the_drift(whole, weight):
     """Without bulge and curvature the rates are Scharfetter & Gummel's: forward - backward = weight Z exactly."""
-    arrays = (np.array([value]) for value in (weight, whole, 0.5 * whole, 0.0))
-    forward, backward = (float(rate[0]) for rate in rates(*arrays))
+    forward, backward = rates(weight, whole, 0.5 * whole, 0.0)
     scale = max(forward, backward)
     # exp(ln B) carries the rounding of its argument, up to |Z|
     assert forward - backward == pytest.approx(weight * whole, abs=8 * EPSILON * (1.0 + abs(whole)) * scale)

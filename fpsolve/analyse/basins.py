@@ -106,6 +106,8 @@ def descent(problem: Problem, point: Sequence[float] | FloatArray) -> FloatArray
     lowest = _value(loss, way[0])
     for _ in range(20 * sum(problem.grid.shape)):
         step = _newton_step(problem, way[-1], 0)
+        if (np.abs(step) < STATIONARY_STEP * _cell_size(problem.grid, way[-1])).all():
+            break
         for halvings in range(30):
             trial = _inside(problem.grid, way[-1] + 0.5**halvings * step)
             height = _value(loss, trial)

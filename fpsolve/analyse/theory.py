@@ -55,12 +55,10 @@ FEWEST_POINTS = 4001
 # The exact integral: panels with Gauss-Legendre nodes, split until their last two coefficients are rounding.
 NODES = 20
 FIRST_PANELS = 128
-MOST_PANELS = 4_000
+MOST_PANELS = 2_000  # where the formulas of a user round coarsely, more would not help
 NARROWEST_PANEL = 1e-13  # of the whole interval
 RESOLVED = 1e-13
-SETTLED = 1e-12  # change of the logarithm when all panels are halved
-UNSETTLED = 1e-6  # above this the result is refused
-HALVINGS = 3
+UNSETTLED = 1e-6  # change of the logarithm when all panels are halved; above this the result is refused
 
 HALVES = "the formulas are for a passage into the far well (absorbing on the saddle halves the time)"
 
@@ -497,12 +495,12 @@ class _Line:
         return total
 
     def _remainder_integral(self, lower: float, upper: float) -> float:
-        def coarse(edges: FloatArray) -> BoolArray:
-            return _sample(self, edges, 0).unsure > RESOLVED
+        def coarse(panels: _Panels) -> BoolArray:
+            return panels.unsure > RESOLVED
 
-        edges = _refined(np.linspace(lower, upper, FIRST_PANELS + 1), coarse)
-        found, finer = (float(_sample(self, cut, 0).remainder.sum()) for cut in (edges, _halved(edges)))
-        _check_settled(abs(finer - found), edges.size - 1)
+        panels = _refined(_panels(self, np.linspace(lower, upper, FIRST_PANELS + 1)), coarse)
+        found, finer = (float(cut.remainder_integrals.sum()) for cut in (panels, panels.halved()))
+        _check_settled(abs(finer - found), len(panels.lower))
         return finer
 
 
@@ -732,21 +730,6 @@ def _name(line: _Line, place: float) -> str:
 # The exact integral
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """psi = integral of v / D, and ln D, at the Gauss-Legendre nodes of panels.
-
-    remainder: integral over each panel of the part of v / D that has no known potential; unsure: its error.
-    """
-
-    widths: FloatArray  # (panels,)
-    psi: FloatArray  # (panels, NODES), 0 at the origin
-    log_diffusion: FloatArray  # (panels, NODES)
-    remainder: FloatArray  # (panels,)
-    unsure: FloatArray  # (panels,)
-
-
 def _legendre_tables() -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Nodes and weights on [-1, 1]; values at the nodes -> Legendre coefficients; -> integrals from -1 to the nodes.
 
@@ -770,34 +753,90 @@ def _tail(values: FloatArray) -> FloatArray:
     return size
 
 
-def _sample(line: _Line, edges: FloatArray, origin: int) -> _Sample:
-    """Sample the panels between edges; psi counts from the edge number `origin`."""
-    halves = 0.5 * np.diff(edges)[:, None]
-    points = 0.5 * (edges[:-1] + edges[1:])[:, None] + halves * NODE
+@final
+@dataclass(frozen=True, slots=True)
+class _Panels:
+    """Adjoining panels, ascending, with v / D and D at their Gauss-Legendre nodes.
+
+    lower, upper: ends (panels,) [length]; the others (panels, NODES): potential: the part of psi that is known;
+    remainder: the rest of v / D, times half the width of the panel; diffusion [length**2/time].
+    """
+
+    line: _Line
+    lower: FloatArray
+    upper: FloatArray
+    potential: FloatArray
+    remainder: FloatArray
+    diffusion: FloatArray
+
+    @property
+    def widths(self) -> FloatArray:
+        return self.upper - self.lower
+
+    @property
+    def remainder_integrals(self) -> FloatArray:
+        """Integral over each panel, (panels,)."""
+        return self.remainder @ WEIGHT
+
+    @property
+    def unsure(self) -> FloatArray:
+        """Error of the integrals of the remainder, (panels,), less what is rounding."""
+        rounding = 8.0 * np.finfo(np.float64).eps * np.abs(self.remainder).max(axis=1)
+        return np.asarray(_tail(self.remainder) - rounding)
+
+    def psi(self, start: float) -> FloatArray:
+        """Integral of v / D from the start, which is an end of a panel, to the nodes, (panels, NODES)."""
+        first = int(np.searchsorted(self.lower, start))
+        whole = self.remainder_integrals
+        # Summed from the start outward: a sum from the wall would round at the height of the wall.
+        before = np.concatenate([-np.cumsum(whole[:first][::-1])[::-1], [0.0], np.cumsum(whole[first:])])
+        psi = before[:-1, None] + self.remainder @ ANTIDERIVATIVE.T + self.potential
+        potential = self.line.problem.exponent.potential
+        return psi if potential is None else psi - potential(self.line.positions(np.array(start)))
+
+    def halved(self, where: BoolArray | None = None) -> _Panels:
+        """The panels with some of them, or all, cut in the middle."""
+        cut = np.ones(len(self.lower), np.bool_) if where is None else where
+        middle = 0.5 * (self.lower + self.upper)[cut]
+        halves = _sampled(self.line, np.append(self.lower[cut], middle), np.append(middle, self.upper[cut]))
+        order = np.argsort(np.append(self.lower[~cut], halves.lower))
+
+        def merged(kept: FloatArray, added: FloatArray) -> FloatArray:
+            return np.concatenate([kept[~cut], added])[order]
+
+        return _Panels(
+            self.line,
+            merged(self.lower, halves.lower),
+            merged(self.upper, halves.upper),
+            merged(self.potential, halves.potential),
+            merged(self.remainder, halves.remainder),
+            merged(self.diffusion, halves.diffusion),
+        )
+
+
+def _panels(line: _Line, edges: FloatArray) -> _Panels:
+    """The panels between ascending edges."""
+    return _sampled(line, edges[:-1], edges[1:])
+
+
+def _sampled(line: _Line, lower: FloatArray, upper: FloatArray) -> _Panels:
+    half = 0.5 * (upper - lower)[:, None]
+    points = 0.5 * (lower + upper)[:, None] + half * NODE
     positions, exponent = line.positions(points.ravel()), line.problem.exponent
     diffusion = line.problem.diffusion.matrix(positions)[0, 0]
     _check_positive(line, points.ravel(), diffusion)
-    slope = np.zeros(points.size) if exponent.remainder is None else exponent.remainder(positions)[0]
-    slope = slope.reshape(points.shape) * halves
-    remainder = slope @ WEIGHT
-    # Summed from the origin outward: a sum from the wall would round at the height of the wall.
-    before = np.concatenate([-np.cumsum(remainder[:origin][::-1])[::-1], [0.0], np.cumsum(remainder[origin:])])
-    psi = before[:-1, None] + slope @ ANTIDERIVATIVE.T
+    potential, remainder = np.zeros_like(points), np.zeros_like(points)
     if exponent.potential is not None:
         potential = exponent.potential(positions).reshape(points.shape)
-        psi += potential - exponent.potential(line.positions(edges[origin]))
-    unsure = _tail(slope) - 8.0 * np.finfo(np.float64).eps * np.abs(slope).max(axis=1)
-    return _Sample(2.0 * halves[:, 0], psi, np.log(diffusion).reshape(points.shape), remainder, unsure)
+    if exponent.remainder is not None:
+        remainder = exponent.remainder(positions)[0].reshape(points.shape) * half
+    return _Panels(line, lower, upper, potential, remainder, diffusion.reshape(points.shape))
 
 
 def _check_positive(line: _Line, points: FloatArray, diffusion: FloatArray) -> None:
     if not (diffusion > 0.0).all():
         reason = f"D is not positive at {_name(line, points[~(diffusion > 0.0)][0])}"
         raise InapplicableError(reason)
-
-
-def _halved(edges: FloatArray) -> FloatArray:
-    return np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
 
 
 def _check_settled(change: float, panels: int) -> None:
@@ -809,39 +848,31 @@ def _check_settled(change: float, panels: int) -> None:
         raise InapplicableError(reason)
 
 
-def _refined(edges: FloatArray, coarse: Callable[[FloatArray], BoolArray]) -> FloatArray:
+def _refined(panels: _Panels, coarse: Callable[[_Panels], BoolArray]) -> _Panels:
     """Halve panels for as long as they are too coarse."""
-    narrowest = NARROWEST_PANEL * (edges[-1] - edges[0])
-    while edges.size < MOST_PANELS:
-        halved = coarse(edges) & (np.diff(edges) > narrowest)
-        if not halved.any():
+    narrowest = NARROWEST_PANEL * (panels.upper[-1] - panels.lower[0])
+    while len(panels.lower) < MOST_PANELS:
+        where = coarse(panels) & (panels.widths > narrowest)
+        if not where.any():
             break
-        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])[halved]]))
-    return edges
+        panels = panels.halved(where)
+    return panels
 
 
 def _log_passage_time(line: _Line, start: float, reach: _Reach) -> float:
-    """Logarithm of the mean first-passage time; the panels are halved until it settles."""
-
-    def sampled(edges: FloatArray) -> tuple[_Sample, int]:
-        split = int(np.searchsorted(edges, start))
-        return _sample(line, edges, split), split
-
+    """Logarithm of the mean first-passage time; halving all panels once more shows that it has settled."""
     sides = [np.linspace(start, end, FIRST_PANELS + 1) for end in (reach.lower, reach.upper)]
-    edges = _refined(np.unique(np.concatenate(sides)), lambda edges: _coarse(*sampled(edges), reach.exits))
-    value = _log_time(*sampled(edges), reach.exits)
-    for _ in range(HALVINGS):
-        edges = _halved(edges)
-        last, value = value, _log_time(*sampled(edges), reach.exits)
-        if abs(value - last) <= SETTLED + 8.0 * np.finfo(np.float64).eps * abs(value):
-            return value
-    _check_settled(abs(value - last), edges.size // 2)
-    return value
+    panels = _panels(line, np.unique(np.concatenate(sides)))
+    panels = _refined(panels, lambda panels: _coarse(panels, start, reach.exits))
+    coarser, finer = (_log_time(cut, start, reach.exits) for cut in (panels, panels.halved()))
+    _check_settled(abs(finer - coarser), len(panels.lower))
+    return finer
 
 
-def _log_time(sample: _Sample, split: int, exits: tuple[bool, bool]) -> float:
-    """Logarithm of the time for a start on the edge number `split`. Only positive terms are added."""
-    speed, scale, widths = sample.psi, -sample.psi - sample.log_diffusion, sample.widths
+def _log_time(panels: _Panels, start: float, exits: tuple[bool, bool]) -> float:
+    """Logarithm of the time for a start on the edge of a panel. Only positive terms are added."""
+    speed, widths, split = panels.psi(start), panels.widths, int(np.searchsorted(panels.lower, start))
+    scale = -speed - np.log(panels.diffusion)
     if exits == (True, False):
         speed, scale, widths, split = speed[::-1, ::-1], scale[::-1, ::-1], widths[::-1], len(widths) - split
     if exits != (True, True):
@@ -876,23 +907,24 @@ def _log_cumulative(log_values: FloatArray, widths: FloatArray) -> FloatArray:
     return np.asarray(np.logaddexp(before, log_inside))
 
 
-def _coarse(sample: _Sample, split: int, exits: tuple[bool, bool]) -> BoolArray:
+def _coarse(panels: _Panels, start: float, exits: tuple[bool, bool]) -> BoolArray:
     """Panels whose unresolved part, times their largest share in the time, is above rounding."""
-    speed, scale = sample.psi, -sample.psi - sample.log_diffusion
-    rough = np.zeros(len(sample.widths))
+    speed, widths, split = panels.psi(start), panels.widths, int(np.searchsorted(panels.lower, start))
+    scale = -speed - np.log(panels.diffusion)
+    rough = np.zeros(len(widths))
     for values in (speed, scale):
         rough = np.maximum(rough, _tail(np.exp(values - values.max(axis=1, keepdims=True))))
-    totals = _log_panels(speed, sample.widths), _log_panels(scale, sample.widths)
+    totals = _log_panels(speed, widths), _log_panels(scale, widths)
     shares = []
     if exits[1]:
         shares.append(_log_pairs(*totals, split))
     if exits[0]:
-        shares.append(_log_pairs(totals[0][::-1], totals[1][::-1], len(sample.widths) - split)[::-1])
+        shares.append(_log_pairs(totals[0][::-1], totals[1][::-1], len(widths) - split)[::-1])
     # With two exits the time is at most that through either alone.
     whole = min(share.max() for share in shares)
     share = np.exp(np.minimum(np.maximum.reduce(shares) - whole, 0.0))
-    rounding = 16.0 * np.finfo(np.float64).eps * np.abs(sample.psi).max(axis=1)
-    return np.asarray((rough * share > RESOLVED + rounding) | (sample.unsure > RESOLVED))
+    rounding = 16.0 * np.finfo(np.float64).eps * np.abs(speed).max(axis=1)
+    return np.asarray((rough * share > RESOLVED + rounding) | (panels.unsure > RESOLVED))
 
 
 def _log_pairs(speed: FloatArray, scale: FloatArray, split: int) -> FloatArray:

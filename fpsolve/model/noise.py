@@ -112,6 +112,8 @@ class TensorNoise(AbstractNoise):
         """D as given. Symmetry is checked on the grid."""
         axes = len(landscape.variables)
         matrix = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, "noise.diffusion")
+        if matrix.is_constant:
+            return _constant(symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, "noise.diffusion"), "tensor")
         return Diffusion(matrix, _divergence(matrix), self.convention, f"tensor, {self.convention}")
 
 

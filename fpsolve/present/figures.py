@@ -4,7 +4,8 @@ One panel is a *view*: one or two axes of the grid are drawn, the others are hel
 is drawn does not depend on how many axes the grid has beyond that; axes of a single cell are left out.
 
 Densities and times are the cells' own values (means over blocks of cells on large grids), currents the scheme's own,
-losses and regions come from their formulas. Loss lines are evenly spaced and end where there is nothing to see.
+losses and regions come from their formulas. Loss lines are at 1, 4, 9, ... units above the minimum: evenly spaced in
+a parabola, close enough at the bottom to show a saddle.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import QuadMesh
-from matplotlib.colors import Colormap, LogNorm, Normalize, PowerNorm
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
@@ -43,33 +44,48 @@ DOTS_PER_INCH = 150
 MOST_BLOCKS = 400  # along each axis of an image: more than a panel has dots
 LATTICE = {1: 801, 2: 201}  # points per axis at which formulas are drawn, by the number of axes
 STREAM_POINTS = 60  # per axis
-ARROWS = 24  # per axis
+ARROWS = 20  # per axis
 
 DENSITY_DECADES = 6.0  # of a logarithmic density scale
 PASSAGE_DECADES = 8.0
 WIDE = 2.0  # decades from which a scale is logarithmic
-SEEN = 1e-6  # share of the highest density below which the loss is not drawn
-STRONG = 1e-2  # share of the strongest current above which the loss is drawn whatever the density
+SEEN = 1e-6  # share of the highest density below which the loss does not set the lines
+STRONG = 1e-2  # share of the strongest current above which it does whatever the density
+SEEN_CELLS = 100_000  # that are asked for their loss
+LOSS_LINES = 10  # where there is something to see; as many again beyond
 WEAKEST = 1e-3  # share of the strongest current below which none is drawn
 REVERSIBLE = 1e-10  # AtRest.detailed_balance up to which currents are rounding
 TINIEST = 1e-280  # smaller values are drawn as zero: the scales of matplotlib underflow
-LOSS_LINES = 12
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
 UNEVEN = 4.0  # ratio of peaks from which every snapshot has its own scale
 
 INK = "#262626"
 PALE = "#8c8c8c"
-DENSITY_COLOUR = "#0072b2"  # Okabe & Ito: told apart by the colour-blind
 LOSS_COLOUR = "#595959"
+# Okabe & Ito (2008): told apart by the colour-blind.
+DENSITY_COLOUR = "#0072b2"
 PASSAGE_COLOUR = "#d55e00"
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BAND_COLOURS = ("#009e73", "#e69f00", "#cc79a7", "#d55e00", "#56b4e9")
-TARGET_COLOUR = "#d0d0d0"
-OUTLINE_COLOURS = ("#56d4ff", "#7dffa8", "#ffd84d", "#ff9ed2", "#ffffff", "#c3b5ff")  # over dark images
-DENSITY_MAP = "magma"
-PASSAGE_MAP = "viridis"
+REGION_COLOURS = ("#009e73", "#0072b2", "#e69f00", "#56b4e9", "#cc79a7")
+TARGET_COLOUR = "#e3e3e3"
+DASHES = (0.0, (4.0, 2.0))
 
-STYLE: dict[str, Any] = {
+PLAIN_ASPECT = 0.85
+NICE_STEPS = [1, 2, 2.5, 5, 10]
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _from_paper(name: str) -> Colormap:
+    """A colour map of matplotlib whose lowest eighth fades into the white of the paper."""
+    colours = matplotlib.colormaps[name](np.linspace(0.0, 0.95, 256))[:, :3]
+    share = np.clip(np.linspace(0.0, 8.0, 256), 0.0, 1.0)[:, None]
+    return ListedColormap(1.0 - (1.0 - colours) * share**2 * (3.0 - 2.0 * share), name=f"paper-{name}")
+
+
+DENSITY_MAP = _from_paper("magma_r")
+PASSAGE_MAP = matplotlib.colormaps["viridis_r"]
+
+STYLE: Any = {  # any: the names of the settings are a type of their own from matplotlib 3.11 on
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.0,
@@ -274,54 +290,67 @@ def _linear(peak: float) -> Normalize:
     return Normalize(0.0, peak if peak > TINIEST else 1.0)
 
 
-def _scale(values: FloatArray, decades: float, lowest: float = 0.0) -> Normalize:
-    """A logarithmic scale of at most so many decades where values, above the share `lowest` of them, span WIDE ones.
+def _root(peak: float) -> Normalize:
+    """Colours by the square root: a hundredth of the peak still shows."""
+    return PowerNorm(0.5, 0.0, peak if peak > TINIEST else 1.0)
 
-    Else a linear one from zero.
+
+def _scale(values: FloatArray, decades: float, lowest: float = 0.0) -> Normalize:
+    """A logarithmic scale of at most so many decades where positive values span WIDE ones, else a linear one.
+
+    lowest: the share of the positive values that may lie below the scale.
     """
     positive = values[values > TINIEST]
     if positive.size == 0:
         return _linear(0.0)
-    top = float(positive.max())
-    bottom = float(np.quantile(positive, lowest)) if lowest else float(positive.min())
+    top, bottom = float(positive.max()), float(np.quantile(positive, lowest, method="lower"))
     if math.log10(top) - math.log10(bottom) < WIDE:
         return _linear(top)
     return LogNorm(max(bottom, top * 10.0**-decades), top)
 
 
-def _is_log(norm: Normalize) -> bool:
+def _is_log(norm: object) -> bool:
     return isinstance(norm, LogNorm)
 
 
-def _plain(text: str) -> str:
-    """Text as it is: a dollar sign starts no formula."""
-    return text.replace("$", r"\$")
+def _common_peak(peaks: FloatArray) -> float:
+    """The highest of several peaks; where a few stand out, they are cut off."""
+    return min(float(peaks.max()), UNEVEN * float(np.median(peaks)))
 
 
 def _short(text: str, length: int = 32) -> str:
-    return _plain(text if len(text) <= length else text[: length - 1].rstrip() + "…")
+    """Text as it is (a dollar sign starts no formula), cut to a length."""
+    text = text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    return text.replace("$", r"\$")
 
 
-def _of(names: Sequence[str]) -> str:
-    """'(x, y)'."""
-    return f"({_short(', '.join(names), 24)})"
+def _number(value: float, digits: int = 3) -> str:
+    """A number as in print: 12300 for 12345.6, 1.23×10⁻⁵ for 1.2345e-5."""
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    if exponent and 0 <= int(exponent) < 5:
+        mantissa, exponent = f"{float(value):.0f}", ""
+    power = f"×10{str(int(exponent)).translate(SUPERSCRIPTS)}" if exponent else ""
+    return mantissa.replace("-", "−") + power
 
 
 def _density_words(names: Sequence[str]) -> str:
-    return f"probability density p{_of(names)}"
+    return f"probability density p({_short(', '.join(names), 24)})"
 
 
 def _passage_words(names: Sequence[str]) -> str:
-    return f"mean first-passage time τ{_of(names)}"
+    return f"mean first-passage time τ({_short(', '.join(names), 24)})"
 
 
-def _number(value: float) -> str:
-    """Three digits, and powers of ten as such: 1.23e-05 becomes 1.23 × 10⁻⁵."""
-    text = f"{value:.3g}"
-    if "e" not in text:
-        return text
-    mantissa, exponent = text.split("e")
-    return f"${mantissa}\\times 10^{{{int(exponent)}}}$"
+def _moment_words(motion: Motion, instant: int) -> str:
+    words = f"t = {_number(float(motion.times[instant]))}"
+    return words if motion.steps is None else f"{words} ({_number(float(motion.steps[instant]), 4)} steps)"
+
+
+def _cut_words(view: _View) -> str:
+    """'Cut at z = 0.5'."""
+    (other,) = (number for number in range(view.grid.dimensions) if number not in view.axes)
+    axis = view.grid.axes[other]
+    return f"Cut at {_short(axis.name, 16)} = {_number(float(axis.centres[view.held[other]]))}"
 
 
 # A figure and its panels
@@ -344,166 +373,80 @@ class _Sheet:
         FigureCanvasAgg(figure)
         return cls(figure, problem, title)
 
-    def cut(self, width: float, height: float, rows: Sequence[float], columns: int) -> GridSpec:
-        """Set the size [inches] and divide it into rows of relative heights."""
-        lines = textwrap.wrap(self.title, int(width * 9.0)) or [""]
-        self.figure.set_size_inches(width, height + 0.22 * len(lines))
-        self.figure.suptitle(_plain("\n".join(lines[:3])), x=0.012, ha="left")
+    @property
+    def grid(self) -> Grid:
+        """The grid of the problem."""
+        return self.problem.grid
+
+    def divided(self, width: float, rows: Sequence[float], columns: int) -> GridSpec:
+        """The sheet cut into rows of given heights [inches] under the title."""
+        lines = textwrap.wrap(self.title, int(width * 8.5), max_lines=3, placeholder=" …") or [" "]
+        self.figure.set_size_inches(width, sum(rows) + 0.15 + 0.22 * len(lines))
+        self.figure.suptitle("\n".join(_short(line, 200) for line in lines), x=0.012, ha="left")
         return self.figure.add_gridspec(len(rows), columns, height_ratios=rows)
 
-    def panel(self, slot: SubplotSpec, view: _View, title: str) -> Axes:
+    def image_panel(self, slot: SubplotSpec, view: _View, title: str) -> Axes:
         """A panel for an image of a view, its axes named."""
         axes = self.figure.add_subplot(slot)
         axes.set_title(title)
         axes.set_box_aspect(_aspect(view))
-        across, up = (self.problem.grid.axes[number] for number in view.axes)
+        across, up = (self.grid.axes[number] for number in view.axes)
         axes.set_xlim(across.lower, across.upper)
         axes.set_ylim(up.lower, up.upper)
         axes.set_xlabel(_short(across.name))
         axes.set_ylabel(_short(up.name))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
         return axes
+
+    def line_panel(self, slot: SubplotSpec, view: _View, title: str) -> Axes:
+        """A panel for functions of one variable."""
+        axes = self.figure.add_subplot(slot)
+        axes.set_title(title)
+        axis = self.grid.axes[view.axes[0]]
+        axes.set_xlim(axis.lower, axis.upper)
+        axes.set_xlabel(_short(axis.name))
+        return axes
+
+    def colour_bar(self, axes: Axes, mesh: QuadMesh, words: str, extend: str | None = None) -> None:
+        """A colour bar beside a panel, as tall as it."""
+        beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
+        reach = extend or ("min" if _is_log(mesh.norm) else "neither")
+        self.figure.colorbar(mesh, cax=beside, label=words, extend=reach)
 
     def finished(self) -> Figure:
         """The figure, with its legend below."""
         if self.legend:
-            longest = 0.45 + 0.075 * max(len(words) for words in self.legend)
-            columns = max(1, int(self.figure.get_figwidth() / longest))
-            handles, words = list(self.legend.values()), list(self.legend)
-            self.figure.legend(handles, words, loc="outside lower left", ncols=min(columns, len(words)))
+            words = list(self.legend)
+            columns, rows = _legend_shape(words, self.figure.get_figwidth())
+            self.figure.set_figheight(self.figure.get_figheight() + 0.1 + 0.2 * rows)
+            self.figure.legend(list(self.legend.values()), words, loc="outside lower left", ncols=columns)
         return self.figure
 
 
+def _legend_shape(words: Sequence[str], width: float) -> tuple[int, int]:
+    """Columns and rows of a legend not wider than a width [inches]."""
+    lengths = np.array([len(word) for word in words])
+    for columns in range(len(words), 1, -1):
+        widest = sum(0.55 + 0.078 * float(part.max()) for part in np.array_split(lengths, columns))
+        if widest <= width:
+            return columns, -(-len(words) // columns)
+    return 1, len(words)
+
+
 def _aspect(view: _View) -> float:
-    """Height over width of a panel: true to scale where that is no strip."""
+    """Height over width of an image: true to scale where it stands alone and is no strip."""
     ratio = view.extents[1] / view.extents[0]
-    return ratio if 0.4 <= ratio <= 1.6 else 0.8
+    return ratio if len(_drawn_axes(view.grid)) == 2 and 0.4 <= ratio <= 1.6 else PLAIN_ASPECT
 
 
-def _paint(axes: Axes, view: _View, box: FloatArray, norm: Normalize, colours: str | Colormap) -> QuadMesh:
+# What is drawn into a panel
+
+
+def _paint(axes: Axes, view: _View, box: FloatArray, norm: Normalize, colours: Colormap) -> QuadMesh:
     """An image of a box; what lies below the scale has its lowest colour."""
-    return axes.pcolormesh(view.edges(0), view.edges(1), np.ma.maximum(box, norm.vmin), norm=norm, cmap=colours)
-
-
-def _colour_bar(sheet: _Sheet, axes: Axes, mesh: QuadMesh, words: str) -> None:
-    """A colour bar as tall as its panel."""
-    beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
-    sheet.figure.colorbar(mesh, cax=beside, label=words, extend="min" if _is_log(mesh.norm) else "neither")
-
-
-def _seen(density: FloatArray, current: FloatArray | None = None) -> BoolArray:
-    """Where there is something to see, (...) of densities (..., cells)."""
-    seen: BoolArray = density >= SEEN * density.max()
-    if current is not None:
-        strength = np.sqrt((current**2).sum(axis=0))
-        seen |= (strength > STRONG * strength.max()) & (strength > 0.0)
-    return seen
-
-
-def _loss_lines(sheet: _Sheet, axes: Axes, view: _View, seen: BoolArray) -> None:
-    """Contour lines of the loss, evenly spaced up to its highest value where there is something to see."""
-    loss = sheet.problem.landscape.loss
-    if loss is None:
-        return
-    (across, up), box = view.evaluate(loss)
-    visible = _resampled(view.section(seen.astype(np.float64)), box.shape) > 0.0
-    lowest, highest = np.nanmin(box), np.nanmax(np.where(visible, box, np.nan)) if visible.any() else np.nanmax(box)
-    levels = MaxNLocator(LOSS_LINES, steps=[1, 2, 2.5, 5, 10]).tick_values(lowest, highest)
-    drawn = levels[(levels > lowest) & (levels < np.nanmax(box))]
-    if drawn.size:
-        style: dict[str, Any] = {"colors": "white", "alpha": 0.45, "linewidths": 0.6}
-        axes.contour(across, up, np.ma.masked_invalid(box), levels=drawn, **style)
-        words = f"loss, a line every {_number(float(levels[1] - levels[0]))}"
-        sheet.legend[words] = Line2D([], [], color=PALE, linewidth=0.8)
-
-
-def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
-    """Surfaces of regions as dashed lines; the keys go to the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(OUTLINE_COLOURS)):
-        (across, up), level = view.evaluate(region.level)
-        if not np.nanmin(level) < 0.0 < np.nanmax(level):
-            continue
-        level = np.ma.masked_invalid(level)
-        axes.contour(across, up, level, levels=[0.0], colors=INK, linewidths=2.4, alpha=0.6)
-        axes.contour(across, up, level, levels=[0.0], colors=[colour], linewidths=1.3, linestyles=[(0, (4, 2))])
-        sheet.legend[words] = _outline_key(colour)
-
-
-def _outline_key(colour: str) -> Line2D:
-    return Line2D([], [], color=colour, linewidth=1.4, linestyle=(0, (3, 1.2)), path_effects=[])
-
-
-def _strength(view: _View, current: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Current (2, up, across) in units of the panel, so that it points as drawn, and its size; the largest is 1."""
-    scaled = current / np.array(view.extents)[:, None, None]
-    scaled /= max(float(np.abs(scaled).max()), np.finfo(np.float64).tiny)
-    size = np.sqrt((scaled**2).sum(axis=0))
-    top = float(size.max())
-    return (scaled / top, size / top) if top > 0.0 else (scaled, size)
-
-
-def _streams(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> None:
-    """Streamlines of a current (2, up, across), the thicker the stronger it is."""
-    shape = (min(STREAM_POINTS, current.shape[1]), min(STREAM_POINTS, current.shape[2]))
-    scaled, size = _strength(view, _resampled(current, shape))
-    if not size.any():
-        return
-    weak = size < WEAKEST
-    across, up = (np.linspace(view.centres(n)[0], view.centres(n)[-1], shape[1 - n]) for n in (0, 1))
-    extents = view.extents
-    axes.streamplot(
-        across,
-        up,
-        np.ma.masked_where(weak, scaled[0] * extents[0]),
-        np.ma.masked_where(weak, scaled[1] * extents[1]),
-        density=1.2,
-        color="white",
-        linewidth=0.4 + 1.5 * np.sqrt(size),
-        arrowsize=0.9,
-    )
-    sheet.legend["probability current"] = Line2D([], [], color=PALE, marker=">", markersize=4, linewidth=1.2)
-
-
-def _arrows(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> None:
-    """Arrows along a current (2, up, across); their length is the square root of its strength."""
-    shape = (min(ARROWS, current.shape[1]), min(ARROWS, current.shape[2]))
-    scaled, size = _strength(view, _resampled(current, shape))
-    if not size.any():
-        return
-    across, up = (np.linspace(view.centres(n)[0], view.centres(n)[-1], shape[1 - n]) for n in (0, 1))
-    strong = size > WEAKEST
-    length = np.sqrt(size[strong]) * 1.4 / max(shape)
-    direction = scaled[:, strong] / size[strong]
-    direction[1] *= _aspect(view)
-    x, y = np.meshgrid(across, up)
-    axes.quiver(
-        x[strong],
-        y[strong],
-        *(direction * length),
-        angles="uv",
-        pivot="mid",
-        scale_units="width",
-        scale=1.0,
-        color="white",
-        width=0.004,
-        headwidth=3.5,
-        headlength=4.0,
-        headaxislength=3.6,
-    )
-    sheet.legend["probability current"] = Line2D([], [], color=PALE, marker=">", markersize=4, linewidth=1.2)
-
-
-def _region_bands(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
-    """Regions of a line as shaded bands between dashed edges; the keys go to the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(BAND_COLOURS)):
-        (position,), level = view.evaluate(region.level)
-        inside = level > 0.0
-        axes.fill_between(position, 0.0, 1.0, inside, transform=axes.get_xaxis_transform(), color=colour, alpha=0.12, lw=0)
-        for step in np.flatnonzero(inside[1:] != inside[:-1]):
-            axes.axvline(0.5 * (position[step] + position[step + 1]), color=colour, linewidth=0.9, linestyle=(0, (4, 2)))
-        if inside.any():
-            sheet.legend[words] = Patch(facecolor=colour, alpha=0.35)
+    lowest = norm.vmin if norm.vmin is not None else 0.0
+    return axes.pcolormesh(view.edges(0), view.edges(1), np.maximum(box, lowest), norm=norm, cmap=colours)
 
 
 def _profile(view: _View, box: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -512,38 +455,141 @@ def _profile(view: _View, box: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.concatenate([[axis.lower], view.centres(0), [axis.upper]]), np.concatenate([box[:1], box, box[-1:]])
 
 
-def _line_panel(sheet: _Sheet, slot: SubplotSpec, view: _View, title: str) -> Axes:
-    """A panel for functions of one variable."""
-    axes = sheet.figure.add_subplot(slot)
-    axes.set_title(title)
-    axis = view.grid.axes[view.axes[0]]
-    axes.set_xlim(axis.lower, axis.upper)
-    axes.set_xlabel(_short(axis.name))
-    return axes
+def _fill_density(axes: Axes, view: _View, density: FloatArray, words: str) -> None:
+    position, values = _profile(view, view.section(density))
+    axes.fill_between(position, values, color=DENSITY_COLOUR, alpha=0.25, linewidth=0)
+    axes.plot(position, values, color=DENSITY_COLOUR)
+    axes.set_ylim(0.0, 1.15 * (_linear(float(values.max())).vmax or 1.0))
+    axes.set_ylabel(words, color=DENSITY_COLOUR)
 
 
-def _loss_axis(sheet: _Sheet, axes: Axes, view: _View, seen: BoolArray) -> None:
+def _loss_range(problem: Problem, density: FloatArray, current: FloatArray | None = None) -> tuple[float, float] | None:
+    """Lowest and highest loss where there is something to see: density (cells,), or current (axes, cells)."""
+    if problem.landscape.loss is None:
+        return None
+    seen: BoolArray = density >= SEEN * density.max()
+    if current is not None:
+        strength = np.sqrt((current**2).sum(axis=0))
+        seen |= strength > STRONG * strength.max()
+    (cells,) = np.nonzero(seen)
+    grid = problem.grid
+    loss = problem.landscape.loss(grid.positions(grid.index_of(cells[:: -(-cells.size // SEEN_CELLS)])))
+    return float(loss.min()), float(loss.max())
+
+
+def _loss_lines(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float] | None) -> None:
+    """Contour lines of the loss at 1, 4, 9, ... units above its minimum."""
+    loss = sheet.problem.landscape.loss
+    if loss is None or span is None or not span[1] > span[0]:
+        return
+    (across, up), box = view.evaluate(loss)
+    unit = _rounded_down((span[1] - span[0]) / LOSS_LINES**2)
+    levels = span[0] + unit * np.arange(1.0, 2.0 * LOSS_LINES + 1.0) ** 2
+    levels = levels[(levels > np.nanmin(box)) & (levels < np.nanmax(box))]
+    if levels.size:
+        axes.contour(across, up, np.ma.masked_invalid(box), levels=levels, colors=INK, alpha=0.35, linewidths=0.6)
+        sheet.legend[f"loss − minimum = {_number(unit)} × (1, 4, 9, …)"] = Line2D([], [], color=PALE, linewidth=0.8)
+
+
+def _rounded_down(value: float) -> float:
+    """The next number below of the form 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= value or step == 1.0)
+
+
+def _loss_axis(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float] | None) -> None:
     """The loss on an axis of its own at the right, up to its highest value where there is something to see."""
     loss = sheet.problem.landscape.loss
-    if loss is None:
+    if loss is None or span is None:
         return
     (position,), values = view.evaluate(loss)
-    visible = _resampled(view.section(seen.astype(np.float64)), values.shape) > 0.0
-    shown = values[visible & np.isfinite(values)]
     right = axes.twinx()
-    right.plot(position, values, color=LOSS_COLOUR, linewidth=1.1, linestyle=(0, (5, 1.5)))
-    low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 1.0)
-    margin = 0.06 * (high - low) or 1.0
-    right.set_ylim(low - margin, high + margin)
+    style: dict[str, Any] = {"color": LOSS_COLOUR, "linewidth": 1.1, "linestyle": (0, (5, 1.5))}
+    right.plot(position, values, **style)
+    margin = 0.06 * (span[1] - span[0]) or 1.0
+    right.set_ylim(span[0] - margin, span[1] + margin)
     right.set_ylabel("loss", color=LOSS_COLOUR)
-    sheet.legend["loss"] = Line2D([], [], color=LOSS_COLOUR, linewidth=1.1, linestyle=(0, (5, 1.5)))
+    sheet.legend["loss"] = Line2D([], [], **style)
+
+
+def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
+    """Surfaces of regions in an image: dashed lines, named by their words in the legend."""
+    for (words, region), colour in zip(regions.items(), itertools.cycle(REGION_COLOURS)):
+        (across, up), level = view.evaluate(region.level)
+        if np.nanmin(level) < 0.0 < np.nanmax(level):
+            level = np.ma.masked_invalid(level)
+            axes.contour(across, up, level, levels=[0.0], colors="white", linewidths=2.6, alpha=0.7)
+            axes.contour(across, up, level, levels=[0.0], colors=colour, linewidths=1.4, linestyles=[DASHES])
+            sheet.legend[words] = Line2D([], [], color=colour, linewidth=1.4, linestyle=DASHES)
+
+
+def _bands(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
+    """Regions of a line: shaded bands between dashed edges, named by their words in the legend."""
+    for (words, region), colour in zip(regions.items(), itertools.cycle(REGION_COLOURS)):
+        (position,), level = view.evaluate(region.level)
+        inside, high = level > 0.0, axes.get_xaxis_transform()
+        axes.fill_between(position, 0.0, 1.0, inside, transform=high, color=colour, alpha=0.12, linewidth=0)
+        for step in np.flatnonzero(inside[1:] != inside[:-1]):
+            axes.axvline(float(position[step : step + 2].mean()), color=colour, linewidth=0.9, linestyle=DASHES)
+        if inside.any():
+            sheet.legend[words] = Patch(facecolor=colour, alpha=0.35)
+
+
+def _current(view: _View, current: FloatArray, points: int) -> tuple[list[FloatArray], FloatArray, FloatArray]:
+    """A current (2, up, across) at evenly spaced points: coordinates; components in units of the panel; strength.
+
+    The largest strength is 1, or 0 where nothing flows.
+    """
+    shape = (min(points, current.shape[1]), min(points, current.shape[2]))
+    scaled = _resampled(current, shape) / np.array(view.extents)[:, None, None]
+    scaled /= max(float(np.abs(scaled).max()), TINIEST)
+    strength = np.sqrt((scaled**2).sum(axis=0))
+    strength /= max(float(strength.max()), TINIEST)
+    centres = (view.centres(0), view.centres(1))
+    ends = [np.linspace(line[0], line[-1], count) for line, count in zip(centres, shape[::-1], strict=True)]
+    return ends, scaled, strength
+
+
+def _streams(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> None:
+    """Streamlines of a current (2, up, across), the thicker the stronger it is."""
+    (across, up), scaled, strength = _current(view, current, STREAM_POINTS)
+    if not strength.any():
+        return
+    flow = np.ma.masked_where(np.broadcast_to(strength < WEAKEST, scaled.shape), scaled)
+    flow *= np.array(view.extents)[:, None, None]
+    style: dict[str, Any] = {"density": 1.2, "color": "white", "linewidth": 0.4 + 1.5 * np.sqrt(strength)}
+    lines = axes.streamplot(across, up, flow[0], flow[1], arrowsize=0.9, zorder=3, **style).lines
+    shadow = LineCollection(lines.get_segments(), linewidths=np.add(lines.get_linewidth(), 1.0))
+    shadow.set(color=INK, alpha=0.45, zorder=2.9)
+    axes.add_collection(shadow, autolim=False)
+    _name_current(sheet)
+
+
+def _arrows(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> None:
+    """Arrows along a current (2, up, across); their length is the square root of its strength."""
+    (across, up), scaled, strength = _current(view, current, ARROWS)
+    strong = strength > WEAKEST
+    if not strong.any():
+        return
+    length = np.sqrt(strength[strong]) * 1.5 / max(across.size, up.size)
+    direction = scaled[:, strong] / np.sqrt((scaled[:, strong] ** 2).sum(axis=0))
+    direction[1] *= _aspect(view)
+    places = (line[strong] for line in np.meshgrid(across, up))
+    style: dict[str, Any] = {"angles": "uv", "pivot": "mid", "scale_units": "width", "scale": 1.0, "minlength": 0.5}
+    style |= {"width": 0.006, "headwidth": 3.4, "headlength": 3.8, "headaxislength": 3.4}
+    axes.quiver(*places, *(direction * length), color="white", edgecolor=INK, linewidth=0.25, **style)
+    _name_current(sheet)
+
+
+def _name_current(sheet: _Sheet) -> None:
+    sheet.legend["probability current"] = Line2D([], [], color=PALE, marker=">", markersize=4, linewidth=1.2)
 
 
 # At rest
 
 
 def _draw_rest(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Figure:
-    draw = {1: _rest_line, 2: _rest_map, 3: _rest_space}[len(_drawn_axes(sheet.problem.grid))]
+    draw = {1: _rest_line, 2: _rest_map, 3: _rest_space}[len(_drawn_axes(sheet.grid))]
     draw(sheet, rest, {_occupied(name, rest): region for name, region in regions.items()})
     return sheet.finished()
 
@@ -559,72 +605,63 @@ def _flows(rest: AtRest) -> bool:
 
 
 def _rest_line(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
-    grid = sheet.problem.grid
-    view = _view(grid)
+    """The density over the variable, and the loss."""
+    view = _view(sheet.grid)
     title = "Density at rest"
     if _flows(rest):
         title += f", current {_number(float(rest.current[view.axes[0]].mean()))}"
-    axes = _line_panel(sheet, sheet.cut(7.6, 4.4, [1], 1)[0, 0], view, title)
-    _fill_density(sheet, axes, view, rest.density)
-    _region_bands(sheet, axes, view, regions)
-    _loss_axis(sheet, axes, view, _seen(rest.density))
-
-
-def _fill_density(sheet: _Sheet, axes: Axes, view: _View, density: FloatArray) -> None:
-    position, values = _profile(view, view.section(density))
-    axes.fill_between(position, values, color=DENSITY_COLOUR, alpha=0.25, linewidth=0)
-    axes.plot(position, values, color=DENSITY_COLOUR)
-    axes.set_ylim(0.0, 1.08 * _linear(float(values.max())).vmax)
-    axes.set_ylabel(_density_words(view.grid.names), color=DENSITY_COLOUR)
+    axes = sheet.line_panel(sheet.divided(7.6, [4.1], 1)[0, 0], view, title)
+    _fill_density(axes, view, rest.density, _density_words(sheet.grid.names))
+    _bands(sheet, axes, view, regions)
+    _loss_axis(sheet, axes, view, _loss_range(sheet.problem, rest.density))
 
 
 def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
-    """The density as it is, and where it spans decades or a current flows a second time, logarithmic with the current."""
-    view = _view(sheet.problem.grid)
-    box, current = view.section(rest.density), view.section(rest.current[list(view.axes)])
+    """The density; and once more, on a logarithmic scale and with the current, where it spans decades or flows."""
+    view = _view(sheet.grid)
+    box = view.section(rest.density)
     norms = {"Density at rest": _linear(float(box.max()))}
-    logarithmic = _scale(box, DENSITY_DECADES)
-    if _is_log(logarithmic) or _flows(rest):
-        norms["Logarithm of the density" if _is_log(logarithmic) else "Current"] = logarithmic
-    slots = sheet.cut(5.2 * len(norms), 0.6 + 3.9 * _aspect(view), [1], len(norms))
+    second = _scale(box, DENSITY_DECADES)
+    if _is_log(second) or _flows(rest):
+        words = ["logarithmic"] * _is_log(second) + ["with the current"] * _flows(rest)
+        norms[f"The same, {', '.join(words)}"] = second
+    slots = sheet.divided(5.3 * len(norms), [0.75 + 3.75 * _aspect(view)], len(norms))
+    span = _loss_range(sheet.problem, rest.density)
     for number, (title, norm) in enumerate(norms.items()):
-        axes = sheet.panel(slots[0, number], view, title)
-        mesh = _paint(axes, view, box, norm, DENSITY_MAP)
-        _colour_bar(sheet, axes, mesh, _density_words(sheet.problem.grid.names))
-        _loss_lines(sheet, axes, view, _seen(rest.density))
+        axes = sheet.image_panel(slots[0, number], view, title)
+        sheet.colour_bar(axes, _paint(axes, view, box, norm, DENSITY_MAP), _density_words(sheet.grid.names))
+        _loss_lines(sheet, axes, view, span)
         _outlines(sheet, axes, view, regions)
         if number == 1 and _flows(rest):
-            _streams(sheet, axes, view, current)
+            _streams(sheet, axes, view, view.section(rest.current[list(view.axes)]))
 
 
 def _rest_space(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
-    """Above the density integrated over one variable, with the current; below, cuts through its maximum."""
-    peak = int(np.argmax(rest.density))
-    slots = sheet.cut(11.4, 6.6, [1, 1], 3)
-    for column, view in enumerate(_pairs(sheet.problem.grid, peak)):
+    """Above, the density integrated over one variable, with the current; below, cuts through its maximum."""
+    slots = sheet.divided(11.4, [3.1, 3.1], 3)
+    span = _loss_range(sheet.problem, rest.density)
+    for column, view in enumerate(_pairs(sheet.grid, int(np.argmax(rest.density)))):
         _draw_marginal(sheet, slots[0, column], view, rest.density, rest.current if _flows(rest) else None)
-        axes = sheet.panel(slots[1, column], view, _cut_words(view))
-        mesh = _paint(axes, view, box := view.section(rest.density), _linear(float(box.max())), DENSITY_MAP)
-        _colour_bar(sheet, axes, mesh, f"density p{_of(sheet.problem.grid.names)}")
-        _loss_lines(sheet, axes, view, _seen(rest.density))
+        axes = sheet.image_panel(slots[1, column], view, _cut_words(view))
+        box = view.section(rest.density)
+        sheet.colour_bar(axes, _paint(axes, view, box, _root(float(box.max())), DENSITY_MAP), _density(view.grid.names))
+        _loss_lines(sheet, axes, view, span)
         _outlines(sheet, axes, view, regions)
 
 
-def _cut_words(view: _View) -> str:
-    """'Cut at z = 0.5'."""
-    (other,) = (number for number in range(view.grid.dimensions) if number not in view.axes)
-    axis = view.grid.axes[other]
-    return f"Cut at {_short(axis.name, 16)} = {_number(float(axis.centres[view.held[other]]))}"
+def _density(names: Sequence[str]) -> str:
+    return _density_words(names).removeprefix("probability ")
 
 
 def _draw_marginal(
     sheet: _Sheet, slot: SubplotSpec, view: _View, density: FloatArray, current: FloatArray | None
 ) -> None:
+    """A density integrated over the variable that a view lacks, and its current."""
     (other,) = (name for name in view.grid.names if name not in view.names)
-    axes = sheet.panel(slot, view, f"Integrated over {_short(other, 16)}")
+    axes = sheet.image_panel(slot, view, f"Integrated over {_short(other, 16)}")
     box = view.integral(density)
-    norm = _linear(float(box.max())) if current is None else _scale(box, DENSITY_DECADES)
-    _colour_bar(sheet, axes, _paint(axes, view, box, norm, DENSITY_MAP), f"density p{_of(view.names)}")
+    norm = _scale(box, DENSITY_DECADES)
+    sheet.colour_bar(axes, _paint(axes, view, box, norm, DENSITY_MAP), _density(view.names))
     if current is not None:
         _arrows(sheet, axes, view, view.integral(current[list(view.axes)]))
 
@@ -633,193 +670,189 @@ def _draw_marginal(
 
 
 def _draw_motion(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> Figure:
-    draw = {1: _motion_line, 2: _motion_map, 3: _motion_space}[len(_drawn_axes(sheet.problem.grid))]
+    draw = {1: _motion_line, 2: _motion_map, 3: _motion_space}[len(_drawn_axes(sheet.grid))]
     draw(sheet, motion, {_short(name): region for name, region in regions.items()})
     return sheet.finished()
 
 
 def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
-    """Density over time and position, its profiles at some instants, and the strip."""
-    view = _view(sheet.problem.grid)
-    slots = sheet.cut(10.4, 6.6, [1.35, 1], 2)
+    """The density over time and position, its profiles at some instants, and the strip."""
+    view = _view(sheet.grid)
     boxes = view.section(motion.density)
-    axes = sheet.figure.add_subplot(slots[0, 0])
+    slots = sheet.divided(10.6, [3.6, 2.5], 2)
+    _space_and_time(sheet, slots[0, 0], view, motion, boxes)
+    instants = _instants(boxes, motion.times, SNAPSHOTS[1])
+    axes = sheet.line_panel(slots[0, 1], view, "Density at some instants")
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, instants.size))
+    for instant, colour in zip(instants, colours, strict=True):
+        axes.plot(*_profile(view, boxes[instant]), color=colour, label=_moment_words(motion, instant))
+    axes.set_ylim(0.0, 1.08 * (_linear(_common_peak(boxes[instants].max(axis=1))).vmax or 1.0))
+    axes.set_ylabel(_density_words(sheet.grid.names))
+    axes.legend(loc="best")
+    _bands(sheet, axes, view, regions)
+    _strip(sheet, slots, 1, motion)
+
+
+def _space_and_time(sheet: _Sheet, slot: SubplotSpec, view: _View, motion: Motion, boxes: FloatArray) -> None:
+    """An image of a density (times, across), time across and position up."""
+    axes = sheet.figure.add_subplot(slot)
     axes.set_title("Density in time")
-    times = motion.times[1:] if _spread(motion.times) else motion.times
+    spread = _is_spread(motion.times)
+    times = motion.times[1:] if spread else motion.times
     peaks = boxes.max(axis=1)
-    top = min(float(peaks.max()), UNEVEN * float(np.median(peaks)))
-    norm = PowerNorm(0.5, 0.0, _linear(top).vmax)
-    edges = _time_edges(times, _spread(motion.times))
+    norm = _root(_common_peak(peaks))
+    edges = _time_edges(times, spread)
     mesh = axes.pcolormesh(edges, view.edges(0), boxes[-times.size :].T, norm=norm, cmap=DENSITY_MAP)
     _time_axis(axes, motion)
     axes.set_ylabel(_short(view.names[0]))
-    beside = axes.inset_axes((1.03, 0.0, 0.04, 1.0))
-    extend = "max" if top < peaks.max() else "neither"
-    sheet.figure.colorbar(mesh, cax=beside, label=_density_words(sheet.problem.grid.names), extend=extend)
-    _profiles(sheet, slots[0, 1], view, motion, boxes)
-    _strip(sheet, slots[1, :], motion)
-
-
-def _profiles(sheet: _Sheet, slot: SubplotSpec, view: _View, motion: Motion, boxes: FloatArray) -> None:
-    instants = _instants(boxes, SNAPSHOTS[1])
-    axes = _line_panel(sheet, slot, view, "At some instants")
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, instants.size))
-    for instant, colour in zip(instants, colours, strict=True):
-        axes.plot(*_profile(view, boxes[instant]), color=colour, label=_moment_words(motion, instant))
-    peaks = boxes[instants].max(axis=1)
-    top = min(float(peaks.max()), UNEVEN * float(np.median(peaks)))
-    axes.set_ylim(0.0, 1.08 * _linear(top).vmax)
-    axes.set_ylabel(_density_words(sheet.problem.grid.names))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    cut = norm.vmax is not None and float(peaks.max()) > norm.vmax
+    sheet.colour_bar(axes, mesh, _density_words(sheet.grid.names), "max" if cut else None)
 
 
 def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
-    view = _view(sheet.problem.grid)
-    boxes = view.section(motion.density)
-    instants = _instants(boxes, SNAPSHOTS[2])
-    columns = min(3, instants.size)
+    """The density at some instants, and the strip."""
+    view = _view(sheet.grid)
+    instants = _instants(view.section(motion.density), motion.times, SNAPSHOTS[2])
+    columns = instants.size if instants.size <= 3 else -(-instants.size // 2)
     rows = -(-instants.size // columns)
-    panel = 3.0 * _aspect(view)
-    slots = sheet.cut(10.8, rows * (panel + 0.65) + 2.5, [panel] * rows + [1.7], columns)
-    row_slots = [slots[number // columns, number % columns] for number in range(instants.size)]
-    snapshots = _snapshots(sheet, row_slots, view, motion, instants, boxes[instants])
-    seen = (motion.density[instants] >= SEEN * motion.density[instants].max(axis=1, keepdims=True)).any(axis=0)
-    for axes in snapshots:
-        _loss_lines(sheet, axes, view, seen)
+    height = min(9.0 / columns, 3.6) * _aspect(view)
+    slots = sheet.divided(10.8, [height + 0.35] * rows + [2.5], columns)
+    parts = [slots[number // columns, number % columns] for number in range(instants.size)]
+    panels = _snapshots(sheet, parts, view, motion, instants, view.section(motion.density[instants]))
+    span = _loss_range(sheet.problem, motion.density[instants].max(axis=0))
+    for number, axes in enumerate(panels):
+        _loss_lines(sheet, axes, view, span)
         _outlines(sheet, axes, view, regions)
-    _strip(sheet, slots[rows, :], motion)
+        _hide_inner(axes, left=number % columns == 0, bottom=number + columns >= instants.size)
+    _strip(sheet, slots, rows, motion)
 
 
 def _motion_space(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
-    """The density integrated over one variable, a row for each, and the strip."""
-    views = _pairs(sheet.problem.grid, 0)
-    instants = _instants(np.concatenate([_coarse(view.integral(motion.density)) for view in views], axis=1), SNAPSHOTS[3])
-    slots = sheet.cut(11.4, 10.8, [1.0] * 3 + [0.75], instants.size)
-    for row, view in enumerate(views):
-        row_slots = [slots[row, column] for column in range(instants.size)]
-        _snapshots(sheet, row_slots, view, motion, instants, view.integral(motion.density[instants]))
-    _strip(sheet, slots[3, :], motion)
-
-
-def _coarse(boxes: FloatArray) -> FloatArray:
-    return boxes.reshape(len(boxes), -1)
+    """The density at some instants integrated over one variable, a row for each, and the strip."""
+    views = _pairs(sheet.grid, 0)
+    marginals = [view.integral(motion.density) for view in views]
+    flat = np.concatenate([boxes.reshape(len(boxes), -1) for boxes in marginals], axis=1)
+    instants = _instants(flat, motion.times, SNAPSHOTS[3])
+    slots = sheet.divided(11.4, [2.6, 2.6, 2.6, 2.5], instants.size)
+    for row, (view, boxes) in enumerate(zip(views, marginals, strict=True)):
+        parts = [slots[row, column] for column in range(instants.size)]
+        panels = _snapshots(sheet, parts, view, motion, instants, boxes[instants])
+        for number, axes in enumerate(panels):
+            _hide_inner(axes, left=number == 0, bottom=True)
+    _strip(sheet, slots, 3, motion)
 
 
 def _snapshots(
-    sheet: _Sheet,
-    slots: Sequence[SubplotSpec],
-    view: _View,
-    motion: Motion,
-    instants: IntArray,
-    boxes: FloatArray,
+    sheet: _Sheet, slots: Sequence[SubplotSpec], view: _View, motion: Motion, instants: IntArray, boxes: FloatArray
 ) -> list[Axes]:
-    """Boxes at some instants under one colour bar; where their peaks differ much, each is shown as a share of its own."""
+    """Boxes at some instants on one scale; where their peaks differ much, each as a share of its own peak."""
     peaks = boxes.max(axis=(1, 2))
-    own = bool(peaks.max() > UNEVEN * peaks.min())
-    norm = PowerNorm(0.5, 0.0, 1.0 if own else _linear(float(peaks.max())).vmax)
+    own = bool(peaks.max() > UNEVEN * peaks.min() and peaks.min() > TINIEST)
+    norm = _root(1.0 if own else float(peaks.max()))
+    words = _density(view.names) + (" / peak" if own else "")
     panels = []
     for slot, instant, box, peak in zip(slots, instants, boxes, peaks, strict=True):
-        words = _moment_words(motion, instant)
-        axes = sheet.panel(slot, view, f"{words}, peak {_number(float(peak))}" if own else words)
-        mesh = _paint(axes, view, box / peak if own and peak > 0.0 else box, norm, DENSITY_MAP)
-        axes.label_outer()
+        title = _moment_words(motion, instant) + (f"\npeak {_number(float(peak))}" if own else "")
+        axes = sheet.image_panel(slot, view, title)
+        mesh = _paint(axes, view, box / peak if own else box, norm, DENSITY_MAP)
+        if slot is slots[-1] or slot.colspan.stop == slot.get_gridspec().ncols:
+            sheet.colour_bar(axes, mesh, words)
         panels.append(axes)
-    words = f"density p{_of(view.names)}" + (", share of its peak" if own else "")
-    sheet.figure.colorbar(mesh, ax=panels, label=words, aspect=30, pad=0.015)
     return panels
 
 
-def _moment_words(motion: Motion, instant: int) -> str:
-    words = f"t = {_number(float(motion.times[instant]))}"
-    return words if motion.steps is None else f"{words} ({_number(float(motion.steps[instant]))} steps)"
+def _hide_inner(axes: Axes, *, left: bool, bottom: bool) -> None:
+    """Numbers and names only at the left and at the bottom of a block of panels."""
+    axes.tick_params(labelleft=left, labelbottom=bottom)
+    axes.yaxis.label.set_visible(left)
+    axes.xaxis.label.set_visible(bottom)
 
 
-def _instants(boxes: FloatArray, count: int) -> IntArray:
-    """Numbers of the instants to show, (at most count,), first and last among them: equal changes in between.
+def _instants(boxes: FloatArray, times: FloatArray, count: int) -> IntArray:
+    """Numbers of at most `count` instants to show, the first and the last among them.
 
-    The change is the L1 distance; a single step counts for at most one of the parts.
+    Between them goes an equal amount of half the change (L1 distance along the way) and half the logarithm of time.
+    No single step counts for more than one part.
     """
-    if len(boxes) <= count:
-        return np.arange(len(boxes), dtype=np.int64)
-    axes = tuple(range(1, boxes.ndim))
-    change = np.array([np.abs(after - before).sum() for before, after in itertools.pairwise(boxes)])
-    total = float(change.sum())
-    change = change / total if total > 0.0 else np.full(len(change), 1.0 / len(change))
-    for _ in range(20):
-        change = np.minimum(change, change.sum() / (count - 1))
-    path = np.concatenate([[0.0], np.cumsum(change)])
+    if times.size <= count:
+        return np.arange(times.size, dtype=np.int64)
+    change = np.array([float(np.abs(after - before).sum()) for before, after in itertools.pairwise(boxes)])
+    waiting = np.diff(np.log1p((times - times[0]) / (times[1] - times[0])))
+    parts = waiting / waiting.sum() + (change / change.sum() if change.sum() > 0.0 else 0.0)
+    for _ in range(30):
+        parts = np.minimum(parts, parts.sum() / (count - 1))
+    path = np.concatenate([[0.0], np.cumsum(parts)])
     nearest = np.abs(path[:, None] - np.linspace(0.0, path[-1], count)).argmin(axis=0)
-    return np.unique(np.concatenate([nearest, [0, len(boxes) - 1]])).astype(np.int64)[:count] if axes else nearest
+    return np.unique(nearest).astype(np.int64)
 
 
-def _spread(times: FloatArray) -> bool:
+def _is_spread(times: FloatArray) -> bool:
     """Whether saved times are so uneven that a logarithmic axis shows them better."""
     return times.size > 4 and bool(times[-1] > 30.0 * times[1] and np.median(times[1:]) < 0.2 * times[-1])
 
 
 def _time_edges(times: FloatArray, spread: bool) -> FloatArray:
-    """Edges between instants, in the middle on the axis they are drawn on."""
-    if times.size == 1:
-        return np.array([times[0] - 0.5, times[0] + 0.5])
+    """Edges between instants, half way on the axis they are drawn on."""
     marks = np.log(times) if spread else times
-    middles = np.concatenate([marks[:1], 0.5 * (marks[:-1] + marks[1:]), marks[-1:]])
-    return np.exp(middles) if spread else middles
+    edges = np.concatenate([marks[:1], 0.5 * (marks[:-1] + marks[1:]), marks[-1:]])
+    return np.exp(edges) if spread else edges
 
 
 def _time_axis(axes: Axes, motion: Motion) -> None:
     """Time across, and SGD steps above where there are any."""
-    first, last = float(motion.times[0]), float(motion.times[-1])
-    if _spread(motion.times):
-        axes.set_xscale("log")
-        first = float(motion.times[1])
-    axes.set_xlim(first, last if last > first else first + 1.0)
+    times, steps = motion.times, motion.steps
+    spread = _is_spread(times)
+    axes.set_xscale("log" if spread else "linear")
+    axes.set_xlim(float(times[1] if spread else times[0]), float(times[-1]))
     axes.set_xlabel("time t")
-    if motion.steps is not None and last > first:
-        times, steps = motion.times, motion.steps
-        above = axes.secondary_xaxis(
-            "top", functions=(lambda time: np.interp(time, times, steps), lambda step: np.interp(step, steps, times))
-        )
-        above.set_xlabel("SGD steps")
+    if steps is not None:
+        there, back = (lambda time: np.interp(time, times, steps)), (lambda step: np.interp(step, steps, times))
+        axes.secondary_xaxis("top", functions=(there, back)).set_xlabel("SGD steps")
 
 
-def _strip(sheet: _Sheet, slot: SubplotSpec, motion: Motion) -> None:
-    """Mean and standard deviation, probabilities, and the mean loss over time, beside each other."""
+def _strip(sheet: _Sheet, slots: GridSpec, row: int, motion: Motion) -> None:
+    """Mean and standard deviation, probabilities, and the mean of an observable over time, beside each other."""
     draw = [_means]
     if motion.occupation or motion.absorbed:
         draw.append(_shares)
     if motion.observables:
         draw.append(_observable)
-    slots = slot.subgridspec(1, len(draw))
+    parts = slots if len(draw) == slots.ncols else slots[row, :].subgridspec(1, len(draw))
     for number, panel in enumerate(draw):
-        axes = sheet.figure.add_subplot(slots[0, number])
-        panel(axes, sheet.problem.grid, motion)
+        axes = sheet.figure.add_subplot(parts[-1, number])
+        panel(axes, sheet.grid, motion)
         _time_axis(axes, motion)
 
 
 def _means(axes: Axes, grid: Grid, motion: Motion) -> None:
-    for number, colour in zip(_drawn_axes(grid), LINE_COLOURS, strict=False):
+    """Mean and standard deviation of every variable."""
+    drawn = _drawn_axes(grid)
+    for number, colour in zip(drawn, LINE_COLOURS, strict=False):
         mean, deviation = motion.mean[:, number], np.sqrt(np.maximum(motion.covariance[:, number, number], 0.0))
         axes.fill_between(motion.times, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
         axes.plot(motion.times, mean, color=colour, label=_short(grid.names[number], 16))
     axes.set_title("Mean ± standard deviation")
-    axes.set_ylabel(_short(", ".join(grid.names[number] for number in _drawn_axes(grid)), 24))
-    if len(_drawn_axes(grid)) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.set_ylabel(_short(", ".join(grid.names[number] for number in drawn), 24))
+    if len(drawn) > 1:
+        axes.legend(loc="best")
 
 
 def _shares(axes: Axes, grid: Grid, motion: Motion) -> None:
+    """Occupation of the watched regions, and what has gone through the gates."""
     lines = {f"in {name}": values for name, values in motion.occupation.items()}
-    lines |= {f"through {gate}": values for gate, values in motion.absorbed.items()}
+    lines |= {f"gone through {gate}": values for gate, values in motion.absorbed.items()}
     for (words, values), colour in zip(lines.items(), itertools.cycle(LINE_COLOURS)):
-        axes.plot(motion.times, values, color=colour, label=_short(words, 16))
+        axes.plot(motion.times, values, color=colour, label=_short(words, 24))
     top = max(float(values.max()) for values in lines.values())
-    axes.set_ylim(0.0, 1.05 * (top or 1.0))
-    axes.set_title("Where it is")
+    axes.set_ylim(0.0, 1.05 * (top if top > TINIEST else 1.0))
+    axes.set_title("Where the probability is")
     axes.set_ylabel("probability")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    axes.legend(loc="best")
 
 
 def _observable(axes: Axes, grid: Grid, motion: Motion) -> None:
+    """The mean of the loss, or else of the first observable."""
     name = "loss" if "loss" in motion.observables else next(iter(motion.observables))
     axes.plot(motion.times, motion.observables[name], color=LOSS_COLOUR)
     axes.set_title(f"Mean {_short(name, 20)}")
@@ -830,97 +863,99 @@ def _observable(axes: Axes, grid: Grid, motion: Motion) -> None:
 
 
 def _draw_escape(sheet: _Sheet, escape: Escape) -> Figure:
-    draw = {1: _escape_line, 2: _escape_map, 3: _escape_space}[len(_drawn_axes(sheet.problem.grid))]
+    draw = {1: _escape_line, 2: _escape_map, 3: _escape_space}[len(_drawn_axes(sheet.grid))]
     draw(sheet, escape)
     return sheet.finished()
 
 
-def _passage_scale(time: FloatArray) -> Normalize:
-    """Times just outside the target go to zero: the lowest few do not make the scale."""
-    return _scale(time, PASSAGE_DECADES, lowest=0.03)
+def _passage_scale(escape: Escape) -> Normalize:
+    """Just outside the target the time goes to zero: the lowest few cells do not make the scale."""
+    return _scale(escape.mean_first_passage_time, PASSAGE_DECADES, lowest=0.03)
 
 
 def _start_words(escape: Escape) -> str:
     place = ", ".join(_number(coordinate) for coordinate in escape.start)
-    return f"start ({place}), τ = {_number(escape.times['mean_first_passage_time'].value)}"
+    return f"start ({place}): τ = {_number(escape.times['mean_first_passage_time'].value, 4)}"
 
 
 def _escape_line(sheet: _Sheet, escape: Escape) -> None:
-    view = _view(sheet.problem.grid)
-    axes = _line_panel(sheet, sheet.cut(7.6, 4.6, [1], 1)[0, 0], view, "Time to the target, and where it is spent")
+    """The mean time to the target over the start, and where it is spent."""
+    view = _view(sheet.grid)
+    slot = sheet.divided(7.6, [4.1], 1)[0, 0]
+    axes = sheet.line_panel(slot, view, "Mean time to the target, and where it is spent")
     right = axes.twinx()
-    _fill_density(sheet, right, view, escape.density)
-    right.set_ylabel("density of the escaping probability", color=DENSITY_COLOUR)
+    _fill_density(right, view, escape.density, "density of the escaping probability")
     axes.set_zorder(right.get_zorder() + 1)
     axes.patch.set_visible(False)
-    norm = _passage_scale(escape.mean_first_passage_time)
     position, time = _profile(view, view.section(escape.mean_first_passage_time))
-    axes.plot(position, np.where(time > 0.0, time, np.nan), color=PASSAGE_COLOUR)
-    axes.set_yscale("log" if _is_log(norm) else "linear")
-    axes.set_ylabel(_passage_words(view.grid.names), color=PASSAGE_COLOUR)
-    start = escape.start[view.axes[0]]
-    time_there = escape.times["mean_first_passage_time"].value
-    axes.plot([start], [time_there], marker="o", markersize=7, color=PASSAGE_COLOUR, markeredgecolor="white", linestyle="")
-    sheet.legend[_start_words(escape)] = Line2D(
-        [], [], marker="o", markersize=7, color=PASSAGE_COLOUR, markeredgecolor="white", linestyle=""
-    )
-    regions = {f"target {_short(escape.target.name)}": escape.target}
-    if escape.valley is not None:
-        regions[f"valley {_short(escape.valley.name)}"] = escape.valley
-    _region_bands(sheet, axes, view, regions)
+    axes.plot(position, np.where(time > TINIEST, time, np.nan), color=PASSAGE_COLOUR)
+    axes.set_yscale("log" if _is_log(_passage_scale(escape)) else "linear")
+    axes.set_ylabel(_passage_words(sheet.grid.names), color=PASSAGE_COLOUR)
+    start, reached = escape.start[view.axes[0]], escape.times["mean_first_passage_time"].value
+    dot: dict[str, Any] = {"marker": "o", "markersize": 7, "markeredgecolor": "white", "linestyle": ""}
+    axes.plot([start], [reached], color=PASSAGE_COLOUR, **dot)
+    sheet.legend[_start_words(escape)] = Line2D([], [], color=PASSAGE_COLOUR, **dot)
+    _bands(sheet, axes, view, _valley(escape))
+    (place,), level = view.evaluate(escape.target.level)
+    hatched: dict[str, Any] = {"facecolor": TARGET_COLOUR, "edgecolor": PALE, "hatch": "////", "linewidth": 0.5}
+    axes.fill_between(place, 0.0, 1.0, level > 0.0, transform=axes.get_xaxis_transform(), zorder=0, **hatched)
+    sheet.legend[f"target {_short(escape.target.name)}"] = Patch(**hatched)
+
+
+def _valley(escape: Escape) -> dict[str, Region]:
+    return {} if escape.valley is None else {f"valley {_short(escape.valley.name)}": escape.valley}
 
 
 def _escape_map(sheet: _Sheet, escape: Escape) -> None:
-    view = _view(sheet.problem.grid)
-    slots = sheet.cut(10.6, 0.6 + 3.9 * _aspect(view), [1], 2)
+    """The mean time to the target from everywhere, and where it is spent on the way from the start."""
+    view = _view(sheet.grid)
+    slots = sheet.divided(10.6, [0.75 + 3.75 * _aspect(view)], 2)
     current = view.section(escape.current[list(view.axes)])
-    seen = _seen(escape.density, escape.current)
-    axes = _draw_passage(sheet, slots[0, 0], view, escape, seen, "Mean time to the target")
+    span = _loss_range(sheet.problem, escape.density, escape.current)
+    axes = _draw_passage(sheet, slots[0, 0], view, escape, "Mean time to the target")
+    _loss_lines(sheet, axes, view, span)
     _streams(sheet, axes, view, current)
-    axes = sheet.panel(slots[0, 1], view, "Where the time is spent")
+    axes = sheet.image_panel(slots[0, 1], view, "Where the time is spent")
     box = view.section(escape.density)
     mesh = _paint(axes, view, box, _scale(box, DENSITY_DECADES), DENSITY_MAP)
-    _colour_bar(sheet, axes, mesh, "density of the escaping probability")
-    _loss_lines(sheet, axes, view, seen)
-    _surroundings(sheet, axes, view, escape)
+    sheet.colour_bar(axes, mesh, "density of the escaping probability")
+    _loss_lines(sheet, axes, view, span)
+    _places(sheet, axes, view, escape)
     _arrows(sheet, axes, view, current)
 
 
 def _escape_space(sheet: _Sheet, escape: Escape) -> None:
-    """Above the mean time on cuts through the start; below, where it is spent, integrated over one variable."""
-    grid = sheet.problem.grid
-    index = [int(np.abs(axis.centres - x).argmin()) for axis, x in zip(grid.axes, escape.start, strict=True)]
-    seen = _seen(escape.density, escape.current)
-    slots = sheet.cut(11.4, 6.6, [1, 1], 3)
+    """Above, the mean time to the target on cuts through the start; below, where it is spent, integrated."""
+    grid = sheet.grid
+    index = [int(np.abs(axis.centres - place).argmin()) for axis, place in zip(grid.axes, escape.start, strict=True)]
+    slots = sheet.divided(11.4, [3.1, 3.1], 3)
+    span = _loss_range(sheet.problem, escape.density, escape.current)
     for column, view in enumerate(_pairs(grid, int(grid.strides @ index))):
-        _draw_passage(sheet, slots[0, column], view, escape, seen, _cut_words(view))
+        axes = _draw_passage(sheet, slots[0, column], view, escape, _cut_words(view))
+        _loss_lines(sheet, axes, view, span)
         _draw_marginal(sheet, slots[1, column], view, escape.density, escape.current)
 
 
-def _draw_passage(
-    sheet: _Sheet, slot: SubplotSpec, view: _View, escape: Escape, seen: BoolArray, title: str
-) -> Axes:
+def _draw_passage(sheet: _Sheet, slot: SubplotSpec, view: _View, escape: Escape, title: str) -> Axes:
     """The mean first-passage time of a view, the target hatched."""
-    axes = sheet.panel(slot, view, title)
+    axes = sheet.image_panel(slot, view, title)
     box = view.section(escape.mean_first_passage_time)
-    mesh = _paint(axes, view, box, _passage_scale(escape.mean_first_passage_time), PASSAGE_MAP)
-    _colour_bar(sheet, axes, mesh, _passage_words(sheet.problem.grid.names))
-    _loss_lines(sheet, axes, view, seen)
-    _surroundings(sheet, axes, view, escape)
+    mesh = _paint(axes, view, box, _passage_scale(escape), PASSAGE_MAP)
+    sheet.colour_bar(axes, mesh, _passage_words(sheet.grid.names))
+    _places(sheet, axes, view, escape)
     return axes
 
 
-def _surroundings(sheet: _Sheet, axes: Axes, view: _View, escape: Escape) -> None:
+def _places(sheet: _Sheet, axes: Axes, view: _View, escape: Escape) -> None:
     """The target hatched, the surface of the valley, and the start."""
     (across, up), level = view.evaluate(escape.target.level)
-    if np.nanmax(level) > 0.0:
-        inside = [0.0, float(np.nanmax(level))]
-        axes.contourf(across, up, np.ma.masked_invalid(level), levels=inside, colors=[TARGET_COLOUR], hatches=["////"])
-        words = f"target {_short(escape.target.name)}"
+    words, top = f"target {_short(escape.target.name)}", float(np.nanmax(level))
+    if top > 0.0:
+        level = np.ma.masked_invalid(level)
+        axes.contourf(across, up, level, levels=[0.0, 2.0 * top], colors=[TARGET_COLOUR], hatches=["////"])
         sheet.legend[words] = Patch(facecolor=TARGET_COLOUR, edgecolor=PALE, hatch="////", linewidth=0.5)
-    if escape.valley is not None:
-        _outlines(sheet, axes, view, {f"valley {_short(escape.valley.name)}": escape.valley})
-    x, y = (escape.start[axis] for axis in view.axes)
+    _outlines(sheet, axes, view, _valley(escape))
+    across_start, up_start = (escape.start[axis] for axis in view.axes)
     star: dict[str, Any] = {"marker": "*", "markersize": 12, "color": "white", "markeredgecolor": INK, "linestyle": ""}
-    axes.plot([x], [y], zorder=5, **star)
+    axes.plot([across_start], [up_start], zorder=5, **star)
     sheet.legend[_start_words(escape)] = Line2D([], [], **star)

@@ -190,7 +190,8 @@ def lattice_words(generator: Generator) -> str:
     center = grid.positions()[:, edges.origin[worst]] if peclet.size else np.zeros(grid.dimensions)
     place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.names, center, strict=True))
     longest = int(np.abs(edges.offsets).max(initial=0))
-    points = 1 + round(2.0 * edges.origin.size / grid.size)
+    neighbours = np.bincount(edges.origin, minlength=grid.size) + np.bincount(edges.end, minlength=grid.size)
+    points = 1 + int(np.median(neighbours))
     return (
         f"{points}-point lattice, longest offset {longest}, "
         f"cell Peclet {peclet.mean() if peclet.size else 0.0:.2g} (worst {peclet.max(initial=0.0):.2g} at {place})"
