@@ -6,9 +6,12 @@ known key. Messages carry the file, the key and its line.
 
 from __future__ import annotations
 
+import json
+import keyword
+import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +20,9 @@ from typing import Any, Literal, TypeVar, final
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE
 from fpsolve.errors import CaseError, did_you_mean
-from fpsolve.model.fields import SymbolicField
+from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
 from fpsolve.model.grid import Axis, Grid, Wall
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Uniform
@@ -39,6 +43,8 @@ from fpsolve.model.region import Region
 Formula = str | float
 Matrix = list[list[float]]
 FormulaMatrix = list[list[Formula]]
+
+MOST_CELLS = 10**12  # along an axis; the memory of the machine ends long before
 
 
 class Table(BaseModel):
@@ -135,7 +141,7 @@ class AxisTable(Table):
 
     min: float
     max: float
-    cells: int
+    cells: int = Field(le=MOST_CELLS)
 
 
 class GaussianTable(Table):
@@ -143,7 +149,7 @@ class GaussianTable(Table):
 
     mean: list[float]
     covariance: Matrix | None = None
-    width: float | None = None
+    width: float | None = Field(None, gt=0.0)
 
 
 class InitialTable(Table):
@@ -152,12 +158,12 @@ class InitialTable(Table):
     gaussian: GaussianTable | None = None
     point: list[float] | None = None
     density: Formula | None = None
-    stationary: Literal[True] | None = None
-    uniform: Literal[True] | None = None
+    stationary: bool | None = None
+    uniform: bool | None = None
 
     def initial(self) -> AbstractInitial | None:
         """The starting density; None stands for the density at rest."""
-        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        given = [key for key in type(self).model_fields if getattr(self, key) not in (None, False)]
         if len(given) != 1:
             found = f"{len(given)} ways to start ({', '.join(given) or 'none'})"
             raise CaseError("initial", found, f"Give exactly one of {', '.join(type(self).model_fields)}", "")
@@ -173,12 +179,17 @@ class InitialTable(Table):
 class EvolveTable(Table):
     """[evolve]."""
 
-    until: float | None = None
-    save: int = 50
-    times: list[float] | None = None
+    until: float | None = Field(None, gt=0.0)
+    save: int | None = Field(None, ge=1)
+    times: list[float] | None = Field(None, min_length=1)
     stepper: Literal["auto", "implicit"] = "auto"
-    tolerance: float = 1e-6
+    tolerance: float = Field(DEFAULT_TOLERANCE, gt=0.0)
     watch: list[str] = []
+
+    @property
+    def saved(self) -> int:
+        """Number of saved instants after the start."""
+        return len(self.times or []) or self.save or DEFAULT_SAVED
 
 
 class StationaryTable(Table):
@@ -191,7 +202,7 @@ class EscapeTable(Table):
     start: list[float]
     target: str
     valley: str | None = None
-    grids: Literal[1] = 1
+    grids: int = Field(1, ge=1, le=1)
 
 
 class Expectation(Table):
@@ -199,9 +210,9 @@ class Expectation(Table):
 
     value: float | None = None
     expression: str | None = None
-    relative: float | None = None
-    absolute: float | None = None
-    l1: float | None = None
+    relative: float | None = Field(None, ge=0.0)
+    absolute: float | None = Field(None, ge=0.0)
+    l1: float | None = Field(None, ge=0.0)
     at_least: float | None = None
     at_most: float | None = None
     at: list[float] | None = None
@@ -219,13 +230,32 @@ LATER = {
     ("grid", "*", "scale"), ("grid", "*", "refine"), ("walls", "domain"), ("initial", "file"),
     ("stationary", "grids"), ("escape", "targets"), ("escape", "core"), ("escape", "at_time"),
 }  # fmt: skip
-LATER_CHOICES = {
-    ("noise", "kind"): ("minibatch",),
-    ("evolve", "stepper"): ("stabilised", "exponential"),
-    ("escape", "grids"): "any",
-}
+LATER_CHOICES = {("noise", "kind"): ("minibatch",), ("evolve", "stepper"): ("stabilised", "exponential")}
+MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
-RESERVED_VARIABLES = ("t", "k", "pi", "time", "density", "loss", "axes", "domain")
+# Names with a meaning in formulas, in the tables, or in the result file.
+RESERVED_VARIABLES = (*RESERVED_NAMES, "time", "density", "loss", "axes", "domain", "bound", "mass", "steps")
+# What pydantic's kinds of error ask for, in our words.
+REQUIRED = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "list_type": "a list in brackets",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "finite_number": "a finite number",
+}
+BOUNDS = {
+    "gt": "be above {:g}",
+    "ge": "be at least {:g}",
+    "le": "be at most {:g}",
+    "min_length": "have at least {} entry",
+    "max_length": "have at most {} entries",
+}
+
+PATH_PART = re.compile(r"""\"([^"]*)\"|'([^']*)'|([^."']+)""")
+LONGEST_SHOWN = 60  # characters of a value in a message
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -292,12 +322,6 @@ class Case:
         }
         return {**loss, **own}
 
-    def expression(self, text: str, where: str) -> SymbolicField:
-        """A formula in the case's variables and parameters."""
-        found = read_field(text, (), self.landscape.variables, self.landscape.parameters, where)
-        assert isinstance(found, SymbolicField)
-        return found
-
     def resolved(self) -> str:
         """The case as TOML text, defaults filled in."""
         tables: dict[str, object] = {
@@ -322,71 +346,94 @@ def load_case(path: str | Path, overrides: Sequence[str] = ()) -> Case:
     Raises CaseError: unreadable file, broken TOML, unknown or misplaced keys, values of the wrong kind.
     """
     file = Path(path)
-    text = _text_of(file)
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(_text_of(file))
     except tomllib.TOMLDecodeError as error:
-        raise CaseError(str(file), f"it is not valid TOML: {error}", "", "Mend the line that it names") from None
+        remedy = "Mend that line: texts and formulas stand in quotes, numbers do not"
+        raise CaseError(str(file), f"it is not valid TOML: {error}", "", remedy) from None
     for override in overrides:
         _override(content, override)
     try:
         return parse_case(content, file.stem)
     except CaseError as error:
-        raise located(error, file, text, overrides) from None
+        raise located(error, file, overrides) from None
 
 
-def located(error: CaseError, file: Path, text: str, overrides: Sequence[str] = ()) -> CaseError:
-    """The same error with the file and the line of its key in front."""
-    path = split_path(error.where) if error.where else []
-    if path and any(split_path(override.split("=")[0].strip()) == path for override in overrides):
-        return CaseError(f"--set {error.where}", error.found, error.required, error.remedy)
-    line = _line_of(text, path)
+def located(error: CaseError, file: Path, overrides: Sequence[str] = ()) -> CaseError:
+    """The same error with its place in front: the --set that gave the value, or the file and the line of the key."""
+    if error.where.startswith("--"):
+        return error
+    path = split_path(error.where)
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    changed = []  # parts of what the error names
+    for key, parts in ((key, split_path(key)) for key in keys):
+        if path and parts == path[: len(parts)]:
+            return _at(f"--set {key}{f', {error.where}' if error.where != key else ''}", error)
+        if path and path == parts[: len(path)]:
+            changed.append(key)
+    line = line_of(_text_of(file), path)
     place = f"{file}{f' line {line}' if line else ''}{f', {error.where}' if error.where else ''}"
-    return CaseError(place, error.found, error.required, error.remedy)
+    return _at(f"{place} with --set {', '.join(changed)}" if changed else place, error)
+
+
+def _at(where: str, error: CaseError) -> CaseError:
+    return CaseError(where, error.found, error.required, error.remedy)
 
 
 def parse_case(content: Mapping[str, Any], name: str) -> Case:
     """A case from parsed TOML. Raises CaseError."""
     _refuse_unknown((), content, TABLES)
     for table in ("landscape", "noise", "grid"):
-        if not isinstance(content.get(table), dict):
-            raise CaseError("", f"the table [{table}] is missing", "Every case needs landscape, noise and grid", "")
+        if table not in content:
+            required = "Every case needs [landscape], [noise] and [grid]"
+            raise CaseError("", f"the table [{table}] is missing", required, f"Add [{table}]")
     landscape = _read(LandscapeTable, content["landscape"], ("landscape",))
     _check_names(landscape)
     axes = _axes(content["grid"], landscape.variables)
     return Case(
         name=name,
-        title=str(content.get("title", name)),
+        title=_title(content.get("title", name)),
         landscape=landscape,
         noise=_noise(content["noise"]),
         axes=axes,
         walls=_walls(content.get("walls", {}), axes),
         region_texts=_texts(content, "regions", str),
         observable_texts=_texts(content, "observables", (str, int, float)),
-        initial=_optional(InitialTable, content, "initial"),
-        evolve=_optional(EvolveTable, content, "evolve"),
+        initial=_initial(content),
+        evolve=_evolve(content),
         stationary=_optional(StationaryTable, content, "stationary"),
         escape=_optional(EscapeTable, content, "escape"),
-        expect={
-            path: _read(Expectation, entry, ("expect", path))
-            for path, entry in _mapping(content.get("expect", {}), ("expect",)).items()
-        },
+        expect=_expect(content),
     )
 
 
 def split_path(path: str) -> list[str]:
     """Parts of a dotted key; quoted parts may hold dots: 'expect."a.b".value' -> expect, a.b, value."""
-    return [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|([^."]+)', path)]
+    return [quoted or other or bare.strip() for quoted, other, bare in re.findall(PATH_PART, path)]
+
+
+def join_path(parts: Iterable[str]) -> str:
+    """The dotted key of parts, quoted where needed: the inverse of `split_path`."""
+    return ".".join(part if re.fullmatch(r"[\w-]+", part) else _quoted(part) for part in parts)
+
+
+def _quoted(part: str) -> str:
+    return f"'{part}'" if '"' in part else f'"{part}"'
 
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # editors on Windows put a mark in front
     except FileNotFoundError:
         near = did_you_mean(file.name, [other.name for other in file.parent.glob("*.toml")])
         raise CaseError(str(file), "there is no such file", "", f"Check the path.{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(str(file), f"it cannot be read ({error})", "A case is a UTF-8 text file", "") from None
+    except OSError as error:
+        found = f"it cannot be read ({error.strerror})"
+        raise CaseError(str(file), found, "A case is a text file", "Check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        found = f"it is not UTF-8 text (byte {error.object[error.start]:#x} in line {line})"
+        raise CaseError(str(file), found, "A case is a UTF-8 text file", "Save it as UTF-8") from None
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -401,26 +448,34 @@ def _override(content: dict[str, Any], override: str) -> None:
         value = text.strip()
     place: Any = content
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(place, list):
-            if not part.isdigit() or int(part) >= len(place):
-                raise CaseError("--set", f"{key} has no entry {part}", f"It has {len(place)} entries, from 0", "")
-            index: Any = int(part)
-        elif isinstance(place, dict):
-            index = part
-            if not last:
-                place.setdefault(part, {})
-        else:
-            raise CaseError("--set", f"{key} leads into a single value", "Only tables and lists have entries", "")
-        if last:
+        index = _entry(place, part, join_path(path[:depth]))
+        if depth == len(path) - 1:
             place[index] = value
         else:
-            place = place[index]
+            place = place.setdefault(index, {}) if isinstance(place, dict) else place[index]
 
 
-def _mapping(value: object, path: tuple[str, ...]) -> dict[str, Any]:
+def _entry(place: object, part: str, name: str) -> str | int:
+    """The index or key of one part of an override's path."""
+    if isinstance(place, dict):
+        return part
+    if not isinstance(place, list):
+        raise CaseError("--set", f"{name} is {_shown(place)}", f'It has no entry "{part}"', "Shorten the key")
+    if not part.isdigit() or int(part) >= len(place):
+        raise CaseError("--set", f'{name} has no entry "{part}"', f"Its entries are 0 to {len(place) - 1}", "")
+    return int(part)
+
+
+def _title(value: object) -> str:
+    if not isinstance(value, str):
+        raise CaseError("title", f"it is {_shown(value)}", "It must be a text in quotes", "")
+    return value
+
+
+def _mapping(value: object, path: tuple[str, ...], remedy: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CaseError(".".join(path), f"{value!r} stands where a table belongs", f"Write [{'.'.join(path)}]", "")
+        found = f"{_shown(value)} stands where a table belongs"
+        raise CaseError(join_path(path), found, "", remedy or f"Write [{join_path(path)}]")
     return value
 
 
@@ -428,46 +483,78 @@ def _optional(kind: type[AnyTable], content: Mapping[str, Any], name: str) -> An
     return _read(kind, content[name], (name,)) if name in content else None
 
 
-def _read(kind: type[AnyTable], table: object, path: tuple[str, ...]) -> AnyTable:
+def _read(kind: type[AnyTable], table: object, path: tuple[str, ...], remedy: str = "") -> AnyTable:
     """Check a table against its kind; the first thing that is wrong becomes a CaseError."""
-    mapping = _mapping(table, path)
+    mapping = _mapping(table, path, remedy)
     _refuse_unknown(path, mapping, kind.model_fields)
     try:
         return kind.model_validate(mapping)
     except ValidationError as error:
-        raise _explained(error.errors()[0], path) from None
+        raise _explained(error.errors()[0], mapping, path) from None
 
 
-def _explained(error: Any, path: tuple[str, ...]) -> CaseError:
+def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> CaseError:
     """A pydantic error in our words."""
-    place = [str(part) for part in error["loc"] if not str(part).startswith(("list[", "constrained", "float", "str"))]
-    where = _joined((*path, *place))
-    key = place[-1] if place else ""
-    given = error.get("input")
+    place = list(_existing(table, error["loc"]))
+    where, given = join_path((*path, *map(str, place))), error["input"]
     if error["type"] == "missing":
-        return CaseError(".".join(path), f'the key "{key}" is missing', "It has no default", f"Add {key} = ...")
-    if key in SCHEDULED and isinstance(given, str | list):
-        return CaseError(where, "schedules are not available yet", "It must be a number", "Give one number")
-    if (later := LATER_CHOICES.get((path[0], key))) and (later == "any" or given in later):
-        return CaseError(where, f"{_shown(given)} is not available yet", _requirement(error), "")
+        key = error["loc"][-1]
+        return CaseError(where, f'the key "{key}" is missing', "It has no default", f"Add {key} = ...")
+    found, required, remedy = f"it is {_shown(given)}", _required(error), ""
     if error["type"] == "literal_error":
-        near = did_you_mean(given, re.findall(r"'(\w+)'", error["ctx"]["expected"])) if isinstance(given, str) else ""
-        return CaseError(where, f"{_shown(given)} is not a known choice", f"Choose {error['ctx']['expected']}", near)
-    if error["type"] == "extra_forbidden":
-        return CaseError(where, "unknown key", "", "Remove it")
-    return CaseError(where, f"it is {_shown(given)}", _requirement(error), "")
+        found = f"{_shown(given)} is not a known choice"
+        remedy = did_you_mean(given, re.findall(r"'(\w+)'", error["ctx"]["expected"])) if isinstance(given, str) else ""
+        required = f"Choose {error['ctx']['expected'].replace(chr(39), chr(34))}"
+    elif _is_number(given) and error["type"] in ("float_type", "int_type"):
+        remedy = f"Write {given} without quotes"
+    elif error["type"] == "list_type":
+        remedy = f"Write [[{_shown(given)}]]" if place[-1] in MATRICES else f"Write [{_shown(given)}]"
+    elif path == ("noise",) and place[0] in SCHEDULED and isinstance(given, str | list):
+        found, remedy = f"{found}; schedules are not available yet", "Give one number"
+    if (*path, *place) == ("escape", "grids") and type(given) is int and given > 1:
+        found = f"{given} is not available yet"
+    if given in LATER_CHOICES.get((path[0], str(place[-1])), ()):
+        found, remedy = f"{_shown(given)} is not available yet", ""
+    return CaseError(where, found, required, remedy)
 
 
-def _requirement(error: Any) -> str:
-    message = error["msg"].replace("Input should be", "It must be").replace("a finite number", "a finite number")
-    return str(message).replace("input should be", "it must be").replace(" or None", "")
+def _existing(table: Any, place: Iterable[str | int]) -> Iterator[str | int]:
+    """The parts of a pydantic location that lead somewhere; others name its own alternatives, or what is missing."""
+    for part in place:
+        try:
+            table = table[part]
+        except (KeyError, IndexError, TypeError):
+            return
+        yield part
+
+
+def _required(error: Any) -> str:
+    """What a pydantic error asks for."""
+    kind, bounds = error["type"], error.get("ctx", {})
+    if error["loc"][-1] == "str":
+        return "It must be a formula in quotes, or a number"
+    if kind in REQUIRED:
+        return f"It must be {REQUIRED[kind]}"
+    for bound, words in BOUNDS.items():
+        if bound in bounds:
+            return f"It must {words.format(bounds[bound])}"
+    return str(error["msg"]).replace("Input should", "It must")
+
+
+def _is_number(text: object) -> bool:
+    try:
+        return isinstance(text, str) and float(text) is not None
+    except ValueError:
+        return False
 
 
 def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """A value as TOML writes it, shortened."""
+    text = f"{value}" if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _refuse_unknown(path: tuple[str, ...], table: Mapping[str, Any], known: Iterable[str]) -> None:
+def _refuse_unknown(path: tuple[str, ...], table: Mapping[str, Any], known: Iterable[str], required: str = "") -> None:
     names = list(known)
     for key in table:
         if key in names:
@@ -475,54 +562,60 @@ def _refuse_unknown(path: tuple[str, ...], table: Mapping[str, Any], known: Iter
         here = (*path, key)
         general = (path[0], "*", key) if len(path) == 2 else here
         if here in LATER or general in LATER:
-            raise CaseError(_joined(here), "it is not available yet", "This version does not read it", "Remove it")
+            raise CaseError(join_path(here), "it is not available yet", "This version does not read it", "Remove it")
         kinds = [kind for kind, model in NOISES.items() if path == ("noise",) and key in model.model_fields]
         if kinds:
             found = f'it has no effect for noise.kind = "{table.get("kind")}"'
-            raise CaseError(_joined(here), found, f"It belongs to {', '.join(kinds)}", "Remove it or change the kind")
-        what = "unknown key" if path else "unknown table"
-        raise CaseError(_joined(here), f'{what} "{key}"', f"Known: {', '.join(names)}", did_you_mean(key, names))
-
-
-def _joined(path: Iterable[str]) -> str:
-    return ".".join(f'"{part}"' if "." in part else part for part in path)
+            raise CaseError(join_path(here), found, f"It belongs to {', '.join(kinds)}", "Remove it or change the kind")
+        found = f'unknown {"key" if path else "table"} "{key}"'
+        raise CaseError(join_path(here), found, required or f"Known: {', '.join(names)}", did_you_mean(key, names))
 
 
 def _check_names(landscape: LandscapeTable) -> None:
-    where = "landscape.variables"
-    for name in landscape.variables:
-        if not name.isidentifier() or name in RESERVED_VARIABLES:
-            required = f"A variable is a name, and none of {', '.join(RESERVED_VARIABLES)}"
-            raise CaseError(where, f'"{name}" cannot name a variable', required, "Rename it")
-        if name in landscape.parameters:
-            raise CaseError(where, f'"{name}" is also a parameter', "Each name may be used once", "Rename one")
-    if len(set(landscape.variables)) < len(landscape.variables):
-        raise CaseError(where, f"a name occurs twice in {landscape.variables}", "Each name may be used once", "")
+    where, variables = "landscape.variables", landscape.variables
+    for name in variables:
+        _refuse_name(name, where, RESERVED_VARIABLES)
+    if len(set(variables)) < len(variables):
+        raise CaseError(where, f"a name occurs twice in {_shown(variables)}", "Each name may be used once", "")
+    for name in landscape.parameters:
+        place = join_path(("landscape", "parameters", name))
+        _refuse_name(name, place, RESERVED_NAMES)
+        if name in variables:
+            raise CaseError(place, f'"{name}" is also a variable', "Each name may be used once", "Rename one")
+
+
+def _refuse_name(name: str, where: str, taken: Iterable[str]) -> None:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        required = "A name is one word of letters, digits and _, and no keyword of Python"
+        raise CaseError(where, f'"{name}" cannot be a name', required, "Rename it")
+    if name in taken:
+        raise CaseError(where, f'"{name}" is taken', f"Taken are {', '.join(taken)}", "Rename it")
 
 
 def _noise(table: object) -> ConstantTable | TensorTable | AmplitudeTable | HessianTable:
     mapping = _mapping(table, ("noise",))
-    kind = mapping.get("kind")
-    if kind not in NOISES:
-        if kind is None:
-            raise CaseError("noise", 'the key "kind" is missing', f"Choose one of {', '.join(NOISES)}", "")
-        if kind in LATER_CHOICES["noise", "kind"]:
-            raise CaseError("noise.kind", f'"{kind}" is not available yet', f"Choose one of {', '.join(NOISES)}", "")
-        near = did_you_mean(str(kind), NOISES)
-        raise CaseError("noise.kind", f'"{kind}" is not a known choice', f"Choose one of {', '.join(NOISES)}", near)
+    kind, required = mapping.get("kind"), f"Choose one of {', '.join(NOISES)}"
+    if kind is None:
+        raise CaseError("noise", 'the key "kind" is missing', required, "Add kind = ...")
+    if kind in LATER_CHOICES["noise", "kind"]:
+        raise CaseError("noise.kind", f"{_shown(kind)} is not available yet", required, "")
+    if not isinstance(kind, str) or kind not in NOISES:
+        found = f"{_shown(kind)} is not a known choice"
+        raise CaseError("noise.kind", found, required, did_you_mean(str(kind), NOISES))
     return _read(NOISES[kind], mapping, ("noise",))
 
 
-def _axes(table: dict[str, Any], variables: list[str]) -> dict[str, AxisTable]:
-    _refuse_unknown(("grid",), table, variables)
+def _axes(table: object, variables: list[str]) -> dict[str, AxisTable]:
+    mapping = _mapping(table, ("grid",))
+    _refuse_unknown(("grid",), mapping, variables, f"Axes are named after the variables: {', '.join(variables)}")
     axes = {}
     for name in variables:
-        if name not in table:
-            remedy = f"Add {name} = {{ min = ..., max = ..., cells = ... }}"
-            raise CaseError("grid", f'the variable "{name}" has no axis', "Every variable needs one", remedy)
-        entry = _mapping(table[name], ("grid", name))
+        remedy = f"{name} = {{ min = ..., max = ..., cells = ... }}"
+        if name not in mapping:
+            raise CaseError("grid", f'the variable "{name}" has no axis', "Every variable needs one", f"Add {remedy}")
+        entry = _mapping(mapping[name], ("grid", name), f"Write {remedy}")
         for bound in ("min", "max"):
-            if isinstance(entry.get(bound), float) and abs(entry[bound]) == float("inf"):
+            if entry.get(bound) in (math.inf, -math.inf):
                 found = f"{entry[bound]:+g} is not available yet"
                 raise CaseError(f"grid.{name}.{bound}", found, "Bounds must be finite numbers", "Choose a wide box")
         axes[name] = _read(AxisTable, entry, ("grid", name))
@@ -531,7 +624,7 @@ def _axes(table: dict[str, Any], variables: list[str]) -> dict[str, AxisTable]:
 
 def _walls(table: object, axes: Mapping[str, AxisTable]) -> dict[str, tuple[Wall, Wall]]:
     mapping = _mapping(table, ("walls",))
-    _refuse_unknown(("walls",), mapping, axes)
+    _refuse_unknown(("walls",), mapping, axes, f"Walls are named after the variables: {', '.join(axes)}")
     walls: dict[str, tuple[Wall, Wall]] = dict.fromkeys(axes, ("reflecting", "reflecting"))
     for name, given in mapping.items():
         both = given if isinstance(given, list) else [given, given]
@@ -540,46 +633,121 @@ def _walls(table: object, axes: Mapping[str, AxisTable]) -> dict[str, tuple[Wall
             raise CaseError(f"walls.{name}", found, "An axis has two: [lower, upper], or one word for both", "")
         for word in both:
             if word not in WALL_WORDS:
-                near = did_you_mean(str(word), WALL_WORDS)
-                required = f"Choose one of: {', '.join(WALL_WORDS)}"
-                raise CaseError(f"walls.{name}", f'"{word}" is not a known choice', required, near)
+                near = did_you_mean(word, WALL_WORDS) if isinstance(word, str) else ""
+                required = f"Choose one of {', '.join(WALL_WORDS)}"
+                raise CaseError(f"walls.{name}", f"{_shown(word)} is not a known choice", required, near)
         walls[name] = (both[0], both[1])
     return walls
 
 
-def _texts(content: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    table = _mapping(content.get(name, {}), (name,))
-    for key, text in table.items():
-        if not isinstance(text, kinds):
-            raise CaseError(_joined((name, key)), f"it is {_shown(text)}", "It must be an expression in quotes", "")
-    return dict(table)
+def _texts(content: Mapping[str, Any], table: str, kinds: type | tuple[type, ...]) -> dict[str, Any]:
+    """[regions] or [observables]: names and formulas."""
+    texts = _mapping(content.get(table, {}), (table,))
+    for name, text in texts.items():
+        where = join_path((table, name))
+        if not isinstance(text, kinds) or isinstance(text, bool):
+            raise CaseError(where, f"it is {_shown(text)}", "It must be a formula in quotes", "")
+        if not name.isidentifier():
+            required = "A name is one word of letters, digits and _"
+            raise CaseError(where, f'"{name}" cannot be a name', required, "Rename it")
+        if table == "observables" and name == "loss":
+            raise CaseError(where, '"loss" is taken', "The loss is always recorded", "Rename it")
+    return dict(texts)
+
+
+def _initial(content: Mapping[str, Any]) -> InitialTable | None:
+    table = content.get("initial")
+    if isinstance(table, dict) and "gaussian" in table:
+        path = ("initial", "gaussian")
+        gaussian = _mapping(table["gaussian"], path, "Write gaussian = { mean = [...], width = ... }")
+        _refuse_unknown(path, gaussian, GaussianTable.model_fields)
+    read = _optional(InitialTable, content, "initial")
+    if read is not None:
+        read.initial()
+    return read
+
+
+def _evolve(content: Mapping[str, Any]) -> EvolveTable | None:
+    table = _optional(EvolveTable, content, "evolve")
+    if table is None:
+        return None
+    if (table.until is None) == (table.times is None):
+        found = "neither until nor times is given" if table.until is None else "both until and times are given"
+        raise CaseError("evolve", found, "Exactly one of them is needed", "")
+    if table.times is None:
+        return table.model_copy(update={"save": table.saved})
+    if table.save is not None:
+        raise CaseError("evolve.save", "it has no effect beside times", "It belongs to until", "Remove it")
+    if any(later <= earlier for earlier, later in zip([0.0, *table.times], table.times, strict=False)):
+        found = f"the times {_shown(table.times)} do not increase from 0"
+        raise CaseError("evolve.times", found, "Each must be later than the one before, the first after 0", "Sort them")
+    return table
+
+
+def _expect(content: Mapping[str, Any]) -> dict[str, Expectation]:
+    entries = {}
+    for path, entry in _mapping(content.get("expect", {}), ("expect",)).items():
+        if isinstance(entry, dict) and any(isinstance(value, dict) for value in entry.values()):
+            found = "a path without quotes around it"
+            raise CaseError(join_path(("expect", path)), found, "", 'Write "stationary.mean.0" = { ... }, in quotes')
+        remedy = f"Write {{ value = {_shown(entry)}, relative = 1e-3 }}"
+        entries[path] = _read(Expectation, entry, ("expect", path), remedy)
+    return entries
 
 
 def _plain(table: Table) -> dict[str, Any]:
     return table.model_dump(exclude_none=True)
 
 
-def _line_of(text: str, path: list[str]) -> int | None:
-    """The line of a key: within its table when there is one, else of the table's header, else none."""
-    if not path:
-        return None
+def line_of(text: str, path: Sequence[str]) -> int | None:
+    """The line where a key or list entry begins; where it is missing, that of the nearest thing around it.
+
+    Statements are read one by one. An unfinished one is closed on trial, to see what it holds so far.
+    """
     lines = text.splitlines()
-    header = re.compile(rf"\s*\[\s*{re.escape(path[0])}\s*[\].]")
-    start = next((number for number, line in enumerate(lines) if header.match(line)), None)
-    if start is None:
-        key = re.compile(rf'\s*"?{re.escape(path[0])}"?\s*[.=]')
-        return next((number + 1 for number, line in enumerate(lines) if key.match(line)), None)
-    best = start + 1
-    for part in path[1:]:
-        key = re.compile(rf'(^|[\s{{,."]){re.escape(part)}"?\s*[.=]')
-        for number in range(best - 1, len(lines)):
-            if (
-                number > start
-                and re.match(r"\s*\[", lines[number])
-                and not re.match(r"\s*\[\s*[\[\"\d-]", lines[number])
-            ):
-                break
-            if key.search(lines[number].split("#")[0]):
-                best = number + 1
-                break
-    return best
+    table: list[str] = []
+    line, deepest, start = None, 0, 0
+    for number in range(1, len(lines) + 1):
+        closing, content = _closed("\n".join(lines[start:number]))
+        if content is None:
+            continue
+        if lines[start].lstrip().startswith("["):
+            table, depth = _header(content), _reach(content, path)
+        else:
+            depth = len(table) + _reach(content, path[len(table) :]) if path[: len(table)] == table else 0
+        if depth > deepest:
+            line, deepest = number, depth
+        if not closing:
+            start = number
+    return line
+
+
+def _closed(chunk: str) -> tuple[str, dict[str, Any] | None]:
+    """What a piece of TOML holds, and the closing that it lacks; None where no closing helps."""
+    for closing in ("", "]", "]]", '"""', "'''"):
+        try:
+            return closing, tomllib.loads(chunk + closing)
+        except tomllib.TOMLDecodeError:
+            continue
+    return "", None
+
+
+def _header(content: Any) -> list[str]:
+    """The path of [a.b] from what it parses to, {a: {b: {}}}."""
+    path = []
+    while isinstance(content, dict) and content:
+        (part, content), *_ = content.items()
+        path.append(part)
+    return path
+
+
+def _reach(content: Any, path: Sequence[str]) -> int:
+    """How many parts of a path lead somewhere."""
+    for depth, part in enumerate(path):
+        if isinstance(content, dict) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        else:
+            return depth
+    return len(path)

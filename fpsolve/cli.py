@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fpsolve.errors import FpsolveError
+from fpsolve.errors import FpsolveError, RunError
 from fpsolve.version import __version__
 
 Progress = Callable[[str, float], None]
@@ -47,6 +47,9 @@ def run(case: Path, overrides: tuple[str, ...], output: Path, as_json: bool, no_
     except FpsolveError as error:
         progress.close()
         _fail(error, case, as_json)
+    except MemoryError:
+        progress.close()
+        _fail(RunError("run", "the memory of the machine ran out", "", "Use fewer cells or saved times"), case, as_json)
     progress.close()
     click.echo(_json(report.as_record()) if as_json else report.as_text())
     sys.exit(0 if report.outcome == "done" else 1)
@@ -74,8 +77,9 @@ def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
 
 def _fail(error: FpsolveError, case: Path, as_json: bool) -> NoReturn:
     if as_json:
-        record = {"case": case.stem, "outcome": "failed", "warnings": [], "error": error.as_record()}
-        click.echo(_json(record))
+        from fpsolve.present.report import Report
+
+        click.echo(_json(Report(case.stem, "", None, error=error).as_record()))
     click.echo(f"Error: {error}", err=True)
     sys.exit(error.exit_code)
 

@@ -13,13 +13,15 @@ import numpy as np
 from fpsolve.analyse.escape import Escape, escape
 from fpsolve.analyse.motion import Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
-from fpsolve.case import Case, load_case, located
+from fpsolve.case import Case, EscapeTable, EvolveTable, load_case, located
 from fpsolve.discretise.exponents import local_shape
 from fpsolve.discretise.generator import Generator
-from fpsolve.errors import CaseError
-from fpsolve.expect import check_expectations
+from fpsolve.errors import CaseError, RunError
+from fpsolve.expect import check_expectations, refuse_malformed
+from fpsolve.model.fields import Field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.problem import Problem
+from fpsolve.model.region import point_weights
 from fpsolve.present import storage
 from fpsolve.present.report import Report, lattice_words
 from fpsolve.solve.elimination import memory_available, memory_needed, refuse_too_large, seconds_needed
@@ -43,13 +45,20 @@ def run(
     not raise: the report's outcome is then "failed".
     """
     if isinstance(case, Case):
+        _refuse_overrides(overrides)
         return _run(case, None if output is None else Path(output), figures, progress or _silent)
     file = Path(case)
     loaded = load_case(file, overrides)
     try:
         return _run(loaded, None if output is None else Path(output), figures, progress or _silent)
     except CaseError as error:
-        raise located(error, file, file.read_text(encoding="utf-8"), overrides) from None
+        raise located(error, file, overrides) from None
+
+
+def _refuse_overrides(overrides: Sequence[str]) -> None:
+    if overrides:
+        found = f"{len(overrides)} given beside a Case, which is already read"
+        raise CaseError("overrides", found, "They change the text of a case file", "Use load_case(path, overrides)")
 
 
 def _silent(stage: str, share: float) -> None:
@@ -63,6 +72,7 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> 
     progress("generator", 0.0)
     refuse_too_large(case.grid)
     generator = Generator.of(case.problem)
+    _refuse_bad_questions(case, generator)
     rest = _at_rest(case, generator, progress)
     motion = _in_time(case, generator, rest, progress)
     out = _escape(case, generator, progress)
@@ -83,14 +93,12 @@ def _at_rest(case: Case, generator: Generator, progress: Progress) -> AtRest | N
 def _in_time(case: Case, generator: Generator, rest: AtRest | None, progress: Progress) -> Motion | None:
     if case.evolve is None:
         return None
-    if case.initial is None:
-        raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
     table, last = case.evolve, case.evolve.until or max(case.evolve.times or [1.0])
     return evolve(
         generator,
         _start(case, generator, rest),
         until=table.until,
-        save=table.save,
+        save=table.saved,
         times=table.times,
         tolerance=table.tolerance,
         watch={name: case.region(name, "evolve.watch") for name in table.watch},
@@ -125,21 +133,81 @@ def _written(case: Case, report: Report, output: Path, figures: bool, progress: 
     stem = output / case.name
     drawn: list[Path] = []
     if figures:
-        from fpsolve.present.figures import draw_figures
-
-        drawn = draw_figures(
-            case.problem,
-            case.title,
-            stem,
-            rest=report.rest,
-            motion=report.motion,
-            escape=report.escape,
-            regions=case.regions,
-        )
+        drawn = _drawn(case, report, stem)
     result = stem.with_name(f"{stem.name}.nc")
     report = replace(report, result_file=result, figures=drawn)
     storage.write_result(report, result, case.resolved())
     return report
+
+
+def _drawn(case: Case, report: Report, stem: Path) -> list[Path]:
+    from fpsolve.present.figures import draw_figures
+
+    rest, motion, out = report.rest, report.motion, report.escape
+    try:
+        return draw_figures(case.problem, case.title, stem, rest=rest, motion=motion, escape=out, regions=case.regions)
+    except OSError as error:
+        found = f"the figures cannot be written ({error.strerror})"
+        raise RunError(str(stem.parent), found, "", "Free some space, or run with --no-figures") from None
+
+
+def _refuse_bad_questions(case: Case, generator: Generator) -> None:
+    """Check everything that the case asks before the long work begins. Raises CaseError."""
+    problem = case.problem
+    from_rest = case.initial is not None and case.initial.initial() is None
+    if not generator.closed and (from_rest or case.stationary is not None):
+        found = f"probability leaves through {', '.join(generator.exits.gates)}"
+        where = "stationary" if case.stationary is not None else "initial.stationary"
+        raise CaseError(where, found, "A density at rest needs closed walls", "Remove it, or let no wall absorb")
+    for name, region in case.regions.items():
+        _refuse_undefined(region.level, problem, f"regions.{name}")
+    for name, value in case.observables.items():
+        _refuse_undefined(value, problem, f"observables.{name}")
+    if case.evolve is not None:
+        _refuse_bad_motion(case, case.evolve, problem)
+    if case.escape is not None:
+        _refuse_bad_escape(case, case.escape, generator)
+    refuse_malformed(case)
+
+
+def _refuse_undefined(field: Field, problem: Problem, where: str) -> None:
+    values = field(problem.grid.positions())
+    bad = ~np.isfinite(values)
+    if bad.any():
+        cell = int(np.argmax(bad))
+        found = f"it is {values[cell]} in {problem.grid.place(cell)}"
+        raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
+
+
+def _refuse_bad_motion(case: Case, table: EvolveTable, problem: Problem) -> None:
+    if case.initial is None:
+        raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
+    if (initial := case.initial.initial()) is not None:
+        initial.probability(problem)
+    for text in table.watch:
+        _refuse_undefined(case.region(text, "evolve.watch").level, problem, "evolve.watch")
+    grid, available = problem.grid, memory_available()
+    each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
+    if (table.saved + 1) * each > available:
+        raise CaseError(
+            "evolve.save" if table.times is None else "evolve.times",
+            f"{table.saved} saved densities need about {table.saved * each / 2**30:.3g} GiB",
+            f"This machine has {available / 2**30:.3g} GiB",
+            f"Save at most {int(0.5 * available / each)}",
+        )
+
+
+def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:
+    problem = case.problem
+    target = case.region(table.target, "escape.target")
+    _refuse_undefined(target.level, problem, "escape.target")
+    point_weights(problem.grid, table.start, "escape.start")
+    if target.level(np.array(table.start)[:, None])[0] > 0.0:
+        found = f"the start lies inside the target {target.name!r}"
+        raise CaseError("escape.start", found, "It must lie outside", "Move the start or shrink the target")
+    generator.killed(target, "escape.target")
+    if table.valley is not None:
+        _refuse_undefined(case.region(table.valley, "escape.valley").level, problem, "escape.valley")
 
 
 @final
@@ -158,14 +226,15 @@ class Preview:
 
     def as_text(self) -> str:
         """The lines that `fpsolve check` prints."""
-        narrowest = ", ".join(f"{name} {cells:.2g}" for name, cells in self.cells_across.items())
+        narrowest = ", ".join(f"{name} {cells:.2g}" for name, cells in self.cells_across.items() if cells < np.inf)
         grid = ", ".join(f"{name} {cells}" for name, cells in self.suggested_cells.items())
+        resolution = f"cells across the narrowest feature: {narrowest}; enough would be {grid}"
         return "\n".join(
             [
                 f"{self.case}   fine",
                 f"  generator   {self.lattice}",
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
-                f"  resolution  cells across the narrowest feature: {narrowest}; enough would be {grid}",
+                f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_available / 2**20:.0f} MiB",
                 f"  time        about {self.seconds:.1f} s for each factorisation",
             ]
@@ -179,25 +248,21 @@ ENOUGH_CELLS = 4.0
 def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
     """Validate a case and look ahead: diffusion, resolution, memory, time. Raises CaseError where it is wrong."""
     if isinstance(case, Case):
+        _refuse_overrides(overrides)
         return _check(case)
     file = Path(case)
     loaded = load_case(file, overrides)
     try:
         return _check(loaded)
     except CaseError as error:
-        raise located(error, file, file.read_text(encoding="utf-8"), overrides) from None
+        raise located(error, file, overrides) from None
 
 
 def _check(case: Case) -> Preview:
     refuse_too_large(case.grid)
     problem = case.problem
     generator = Generator.of(problem)
-    for name in case.evolve.watch if case.evolve else []:
-        case.region(name, "evolve.watch")
-    if case.initial is not None and (initial := case.initial.initial()) is not None:
-        initial.probability(problem)
-    if case.escape is not None:
-        generator.killed(case.region(case.escape.target, "escape.target"), "escape.target")
+    _refuse_bad_questions(case, generator)
     grid = problem.grid
     widths = _narrowest(problem)
     across = dict(zip(grid.names, widths, strict=True))

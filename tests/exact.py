@@ -107,6 +107,23 @@ def quartic_passage(temperature: float, target: float, lower: float = -2.4) -> t
     )
 
 
+def share_beyond(temperature: float, target: float, surface: float = 0.0, lower: float = -2.4) -> float:
+    """Share of the population beyond a surface while as much enters at -1 as is absorbed at target, quartic well.
+
+    The density of unit flux is e^{psi(y)}/D times the integral of e^{-psi} from max(y, -1) to the target.
+    """
+    parts = [panels(low, high, 300) for low, high in ((lower, -1.0), (-1.0, surface), (surface, target))]
+    psi = [-((nodes**2 - 1.0) ** 2) / temperature for nodes, _ in parts]
+    resistance = [np.exp(-values) for values in psi]
+    climbed = _chained(resistance, parts)
+    totals = [half * float((values @ WEIGHTS).sum()) for values, (_, half) in zip(resistance, parts, strict=True)]
+    start, end = totals[0], sum(totals)
+    shares = []
+    for values, below, (_, half) in zip(psi, climbed, parts, strict=True):
+        shares.append(half * float(((np.exp(values) * (end - np.maximum(below, start))) @ WEIGHTS).sum()))
+    return shares[2] / sum(shares)
+
+
 # Gaussians
 
 

@@ -115,3 +115,44 @@ def curved_valley(cells: int, temperature: float) -> Problem:
     loss = f"({u}**2 - 1)**2/4*(1 + 0.3*{u}) + 2*({v} - 0.3*{u}**2)**2"
     noise = HessianNoise(learning_rate=2.0 * temperature, batch_size=1, projection="abs", floor=0.3)
     return Problem(Landscape(loss, variables=("x", "y")), noise, box((cells, cells), (-2.2, 2.2)))
+
+
+# The rotation of the next two problems: rows are the directions of q1, q2 (and q3).
+PLANE_AXES = np.array([[0.8253356149096783, 0.5646424733950354], [-0.5646424733950354, 0.8253356149096783]])
+SPACE_AXES = np.array(
+    [
+        [0.6712121661589577, -0.2909391183496383, 0.6817834387942663],
+        [0.3666848775860826, 0.9296593631628186, 0.03571650925527695],
+        [-0.644217687237691, 0.22602632124962302, 0.7306816499355124],
+    ]
+)
+
+
+def directions(axes: Array) -> list[str]:
+    """The expressions of q1, q2 ... in x, y, z."""
+    return [f"({row})" for row in linear(axes)]
+
+
+def rotated_well_in_space(cells: int, temperature: float) -> Problem:
+    """(q1**2 - 1)**2 + 3/2 q2**2 + 5/2 q3**2: along q1 the one-dimensional quartic well."""
+    q1, q2, q3 = directions(SPACE_AXES)
+    loss = f"({q1}**2 - 1)**2 + 1.5*{q2}**2 + 2.5*{q3}**2"
+    return with_loss(box((cells,) * 3, (-2.4, 2.4)), loss, temperature)
+
+
+def rotated_loud_well(cells: int) -> Problem:
+    """A full tensor that changes from place to place (Ito), separable along turned axes.
+
+    Along q1: drift -4 q1 (q1**2 - 1), D = (1 + 0.8 q1**2)/4; along q2: drift -2 q2, D = 0.3 + 0.2 q2**2.
+    """
+    q1, q2 = directions(PLANE_AXES)
+    slopes = (f"(-4*{q1}*({q1}**2 - 1))", f"(-2*{q2})")
+    values = (f"(0.25*(1 + 0.8*{q1}**2))", f"(0.3 + 0.2*{q2}**2)")
+    rows = PLANE_AXES.tolist()
+    drift = [" + ".join(f"({row[i]!r})*{slope}" for row, slope in zip(rows, slopes, strict=True)) for i in (0, 1)]
+    tensor = [
+        [" + ".join(f"({row[i] * row[j]!r})*{value}" for row, value in zip(rows, values, strict=True)) for j in (0, 1)]
+        for i in (0, 1)
+    ]
+    landscape = Landscape(drift=drift, variables=("x", "y"))
+    return Problem(landscape, TensorNoise(diffusion=tensor), box((cells, cells), (-3.5, 3.5)))

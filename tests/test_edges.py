@@ -16,6 +16,7 @@ from fpsolve.analyse.motion import evolve
 from fpsolve.discretise import kernels
 from fpsolve.discretise.exponents import exponents
 from fpsolve.discretise.generator import Generator
+from fpsolve.errors import CaseError
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import TensorNoise
 from fpsolve.model.problem import Problem
@@ -154,6 +155,20 @@ def test_exponents_that_do_not_settle_are_counted():
     landscape = Landscape(drift=["1"], variables=("x",))
     noise = TensorNoise(diffusion="1e-9 + x**2", convention="isothermal")  # a peak 3e-5 wide in cells of 0.5
     assert Generator.of(Problem(landscape, noise, box((4,)))).edges.unresolved > 0
+
+
+@pytest.mark.parametrize("diffusion", ["abs(x)", "x**2", "x**2*(1 + x)"])
+def test_a_diffusion_that_vanishes_between_cells_is_refused_or_harmless(diffusion):
+    """Cell centres miss x = 0, the middle of an edge; no rate may become infinite unnoticed."""
+    problem = Problem(
+        Landscape(drift=["-x"], variables=("x",)), TensorNoise(diffusion=diffusion), box((10,), (-0.5, 0.5))
+    )
+    try:
+        edges = Generator.of(problem).edges
+    except CaseError:
+        return
+    assert np.isfinite(edges.forward).all()
+    assert np.isfinite(edges.backward).all()
 
 
 # Rates of real problems

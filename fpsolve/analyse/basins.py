@@ -55,6 +55,11 @@ class StationaryPoint:
         """Number of directions in which the loss falls: 0 for a minimum, 1 for a saddle."""
         return int((self.eigenvalues < 0.0).sum())
 
+    @property
+    def lowest_direction(self) -> FloatArray:
+        """Unit vector along which the curvature is lowest, (axes,): at a saddle, the way over it."""
+        return np.asarray(np.linalg.eigh(self.hessian)[1][:, 0])
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,6 +264,20 @@ def displacement(grid: Grid, end: FloatArray, origin: FloatArray) -> FloatArray:
     return np.array(rows)
 
 
+def wrapped(grid: Grid, position: FloatArray) -> FloatArray:
+    """The position (axes,), or positions (axes, points), with periodic axes brought back between their ends."""
+    rows = [
+        axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x
+        for axis, x in zip(grid.axes, position, strict=True)
+    ]
+    return np.array(rows)
+
+
+def loss_at(problem: Problem, position: FloatArray) -> float:
+    """The loss at a position (axes,)."""
+    return _value(_require_loss(problem), position)
+
+
 def describe(grid: Grid, position: FloatArray) -> str:
     """A position in words: 'x = 0.5, y = -1'."""
     return ", ".join(f"{name} = {round(float(x), 9) + 0.0:.6g}" for name, x in zip(grid.names, position, strict=True))
@@ -320,15 +339,14 @@ def _is_stationary(problem: Problem, point: StationaryPoint) -> bool:
 
 def _stationary(problem: Problem, position: FloatArray) -> StationaryPoint:
     _, hessian = _slopes(problem, position)
-    loss = _value(_require_loss(problem), position)
     eigenvalues: FloatArray = np.linalg.eigvalsh(hessian)  # type: ignore[assignment]
-    return StationaryPoint(position, loss, hessian, eigenvalues)
+    return StationaryPoint(position, loss_at(problem, position), hessian, eigenvalues)
 
 
 def _beginning(problem: Problem, saddle: StationaryPoint, region: Region) -> Begins:
     """Where the region begins: looked at one cell to either side of the saddle, along the way over it."""
-    _, vectors = np.linalg.eigh(saddle.hessian)
-    across = vectors[:, 0] / np.abs(vectors[:, 0] / _cell_size(problem.grid, saddle.position)).max()
+    across = saddle.lowest_direction
+    across = across / np.abs(across / _cell_size(problem.grid, saddle.position)).max()
     inside = [_value(region.level, saddle.position + side * across) > 0.0 for side in (-1.0, 0.0, 1.0)]
     if all(inside):
         return "before"
@@ -364,7 +382,7 @@ def _index(grid: Grid, position: FloatArray) -> FloatArray:
 
 def _cell_at(grid: Grid, position: FloatArray) -> int:
     """Flat number of the cell that holds a position, or of the nearest one."""
-    nearest = np.clip(np.rint(_index(grid, _wrapped(grid, position))), 0, np.array(grid.shape) - 1)
+    nearest = np.clip(np.rint(_index(grid, wrapped(grid, position))), 0, np.array(grid.shape) - 1)
     return int(grid.strides @ nearest.astype(np.int64))
 
 
@@ -374,15 +392,6 @@ def _cell_size(grid: Grid, position: FloatArray) -> FloatArray:
     return (grid.positions(index + 0.5) - grid.positions(index - 0.5))[:, 0]
 
 
-def _wrapped(grid: Grid, position: FloatArray) -> FloatArray:
-    """The position with periodic axes brought back between their ends."""
-    rows = [
-        axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x
-        for axis, x in zip(grid.axes, position, strict=True)
-    ]
-    return np.array(rows)
-
-
 def _inside(grid: Grid, position: FloatArray) -> FloatArray:
     """The position, wrapped, or the nearest one between the walls."""
-    return np.clip(_wrapped(grid, position), [axis.lower for axis in grid.axes], [axis.upper for axis in grid.axes])
+    return np.clip(wrapped(grid, position), [axis.lower for axis in grid.axes], [axis.upper for axis in grid.axes])

@@ -19,7 +19,7 @@ import numpy as np
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.exponents import exponents, sample
-from fpsolve.discretise.lattice import lattice
+from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.selling import LONGEST_OFFSET
 from fpsolve.model.grid import BoolArray, FloatArray, IntArray
 from fpsolve.model.problem import Problem
@@ -70,20 +70,28 @@ class Exits:
     """Ways out of the chain: edges cut where they cross an absorbing wall or the surface of a target.
 
     cell: (exits,); displacement: (exits, axes), the whole edge in cells; fraction: the part of it up to the
-    surface, in (0, 1]; rate [1/time]; gate: row of `gates`, the names of the surfaces ("x_max", "target", ...).
+    surface, in (0, 1]; rate [1/time]; axis: of the wall, -1 for a target; gate: row of `gates`, the names of the
+    surfaces ("x_max", "target", ...).
     """
 
     cell: IntArray
     displacement: IntArray
     fraction: FloatArray
     rate: FloatArray
+    axis: IntArray
     gate: IntArray
     gates: tuple[str, ...]
 
     def select(self, kept: BoolArray) -> Exits:
         """The exits of a mask."""
-        return Exits(
-            self.cell[kept], self.displacement[kept], self.fraction[kept], self.rate[kept], self.gate[kept], self.gates
+        return replace(
+            self,
+            cell=self.cell[kept],
+            displacement=self.displacement[kept],
+            fraction=self.fraction[kept],
+            rate=self.rate[kept],
+            axis=self.axis[kept],
+            gate=self.gate[kept],
         )
 
     def joined(self, other: Exits) -> Exits:
@@ -93,6 +101,7 @@ class Exits:
             np.concatenate([self.displacement, other.displacement]),
             np.concatenate([self.fraction, other.fraction]),
             np.concatenate([self.rate, other.rate]),
+            np.concatenate([self.axis, other.axis]),
             np.concatenate([self.gate, other.gate + len(self.gates)]),
             self.gates + other.gates,
         )
@@ -101,12 +110,13 @@ class Exits:
 @final
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Where edges are to be cut: from cell along displacement, (cuts, axes), at fraction, leading to a gate."""
+    """Where edges are to be cut; as Exits, with a weight in place of the rate."""
 
     cell: IntArray
     displacement: IntArray
     fraction: FloatArray
     weight: FloatArray
+    axis: IntArray
     gate: IntArray
     gates: tuple[str, ...]
 
@@ -124,7 +134,7 @@ def build_edges(problem: Problem, curvature: FloatArray) -> tuple[Edges, Exits]:
     inner, outer = [], []
     for number, offset in enumerate(offsets):
         mine = order[bounds[number] : bounds[number + 1]]
-        weights = np.bincount(entries.cells[mine], entries.weights[mine], minlength=problem.grid.size)
+        weights = np.bincount(entries.cells[mine], entries.weights[mine], problem.grid.size).astype(np.float64)
         origin, end, mean = _pairs(problem, offset, weights)
         inner.append((origin, end, np.full(origin.size, number), mean))
         outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
@@ -179,22 +189,24 @@ def _with_rates(
 
 
 def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight: FloatArray) -> Cuts:
-    """Offsets that leave through an absorbing wall, cut there; those that meet another wall first are dropped."""
+    """Offsets that leave through an absorbing wall, cut there; those that meet another wall first are dropped.
+
+    One that leaves through a corner of two absorbing walls leaves through both, half and half.
+    """
     grid = problem.grid
-    fraction = np.full(cells.size, np.inf)
-    gate = np.full(cells.size, -1)
-    gates: list[str] = []
-    for axis, row, steps in zip(grid.axes, grid.index_of(cells), displacement.T, strict=True):
-        for side, wall in enumerate(axis.walls):
-            distance = (row + 0.5, axis.cells - 0.5 - row)[side]
-            leaves = (steps < 0, steps > 0)[side] & (wall != "periodic")
-            crossing = np.where(leaves, distance / np.maximum(np.abs(steps), 1), np.inf)
-            gate = np.where(crossing < fraction, len(gates) if wall == "absorbing" else -1, gate)
-            fraction = np.minimum(crossing, fraction)
-            if wall == "absorbing":
-                gates.append(f"{axis.name}_{('min', 'max')[side]}")
-    kept = gate >= 0
-    return Cuts(cells[kept], displacement[kept], fraction[kept], weight[kept], gate[kept], tuple(gates))
+    crossings = wall_crossings(grid, cells, displacement.T)
+    first = crossings.min(axis=0)
+    out = meets_absorbing(grid, displacement.T) & (crossings == first) & np.isfinite(first)
+    axis, entry = np.nonzero(out)
+    side = (displacement[entry, axis] > 0).astype(np.int64)
+    walls = [(number, end) for number in range(grid.dimensions) for end in (0, 1)]
+    walls = [(number, end) for number, end in walls if grid.axes[number].walls[end] == "absorbing"]
+    rows = np.full((grid.dimensions, 2), -1)
+    for row, wall in enumerate(walls):
+        rows[wall] = row
+    names = tuple(f"{grid.names[number]}_{('min', 'max')[end]}" for number, end in walls)
+    share = weight[entry] / out.sum(axis=0)[entry]
+    return Cuts(cells[entry], displacement[entry], first[entry], share, axis, rows[axis, side], names)
 
 
 def cut_exits(problem: Problem, curvature: FloatArray, cuts: Cuts) -> Exits:
@@ -203,7 +215,7 @@ def cut_exits(problem: Problem, curvature: FloatArray, cuts: Cuts) -> Exits:
     steps = cuts.displacement.T * cuts.fraction
     whole, half, _ = exponents(problem, start, steps)
     rate, _ = _rates(cuts.weight / cuts.fraction, whole, half, _along(curvature[..., cuts.cell], steps))
-    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.gate, cuts.gates)
+    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates)
 
 
 def _rates(weight: FloatArray, whole: FloatArray, half: FloatArray, bend: FloatArray) -> tuple[FloatArray, FloatArray]:

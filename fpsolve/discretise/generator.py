@@ -165,7 +165,7 @@ class Generator:
         edges = self.edges
         crossing, outer, step = self._crossing(inside)
         only = np.zeros(outer.size, dtype=np.int64)
-        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only, (gate,))
+        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,))
         cut = cut_exits(self.problem, self.curvature, cuts)
         kept = self.exits.select(~inside[self.exits.cell])
         staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
@@ -186,7 +186,7 @@ class Generator:
         leaving = self.exits.rate * probability[self.exits.cell]
         parts = (
             (self.edges.origin, self.edges.displacement, self.current(probability)),
-            (self.exits.cell, self.exits.displacement, leaving),
+            (self.exits.cell, self._way_out(), leaving),
         )
         for cells, displacement, current in parts:
             start = grid.index_of(cells).T
@@ -195,6 +195,12 @@ class Generator:
                 np.ascontiguousarray(start), np.ascontiguousarray(displacement), current, orders, box, periodic, faces
             )
         return tuple(self._face_density(faces[axis], axis) for axis in range(grid.dimensions))
+
+    def _way_out(self) -> IntArray:
+        """Displacement of the exits, (exits, axes); those through a wall go straight to it, and cross no other."""
+        axis = self.exits.axis[:, None]
+        straight = self.exits.displacement * (np.arange(self.grid.dimensions) == axis)
+        return np.where(axis >= 0, straight, self.exits.displacement)
 
     def _face_density(self, through: FloatArray, axis: int) -> FloatArray:
         """Probability per time through the padded faces of one axis as a density on the faces of the grid."""

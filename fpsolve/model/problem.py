@@ -128,8 +128,8 @@ class Problem:
         """Positions -> D^-1 vector, (axes, points)."""
 
         def solve(positions: FloatArray) -> FloatArray:
-            matrices = np.moveaxis(self.diffusion.matrix(positions), -1, 0)
-            return np.linalg.solve(matrices, vector(positions).T[..., None])[..., 0].T.astype(np.float64)
+            matrices = self._positive_diffusion(positions)
+            return np.linalg.solve(np.moveaxis(matrices, -1, 0), vector(positions).T[..., None])[..., 0].T.astype(float)
 
         return solve
 
@@ -137,9 +137,21 @@ class Problem:
         """Positions -> -share ln f of D = f(x) M, by the trace."""
 
         def potential(positions: FloatArray) -> FloatArray:
-            return -share * np.log(np.einsum("ii...->...", self.diffusion.matrix(positions)))
+            return -share * np.log(np.einsum("ii...->...", self._positive_diffusion(positions)))
 
         return potential
+
+    def _positive_diffusion(self, positions: FloatArray) -> FloatArray:
+        """D at positions between the cell centres. Raises CaseError where it vanishes."""
+        matrices = self.diffusion.matrix(positions)
+        determinant = np.linalg.det(np.moveaxis(matrices, -1, 0))
+        if not (determinant > 0.0).all():
+            point = positions[:, int(np.argmin(determinant))]
+            place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.names, point, strict=True))
+            found = f"the diffusion has the determinant {determinant.min():.6g} at {place}, between cell centres"
+            required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
+            raise CaseError("noise", found, required, self.diffusion.remedy)
+        return matrices
 
     def _has_constant_shape(self) -> bool:
         """Whether D = f(x) M at every cell centre. In one dimension always.

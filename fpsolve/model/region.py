@@ -62,11 +62,11 @@ def volume_fractions(normals: FloatArray, levels: FloatArray) -> FloatArray:
     total = sizes.sum(axis=0)
     result = (levels > 0.0).astype(np.float64)
     (cut,) = np.nonzero(np.abs(levels) < 0.5 * total)
-    sizes = sizes[:, cut]
-    sizes[sizes < 1e-4 * total[cut]] = 0.0
+    sizes, levels = sizes[:, cut] / total[cut], levels[cut] / total[cut]
+    sizes[sizes < 1e-4] = 0.0
     kept = sizes > 0.0
     count = kept.sum(axis=0)
-    depth = np.clip(levels[cut] + 0.5 * sizes.sum(axis=0), 0.0, sizes.sum(axis=0))
+    depth = np.clip(levels + 0.5 * sizes.sum(axis=0), 0.0, sizes.sum(axis=0))
     share = np.zeros(cut.size)
     for corner in itertools.product((0, 1), repeat=len(normals)):
         ones = np.array(corner)[:, None]

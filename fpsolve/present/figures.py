@@ -24,6 +24,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, PowerNorm
@@ -31,7 +32,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
@@ -54,6 +55,7 @@ STRONG = 1e-2  # share of the strongest current above which it does whatever the
 SEEN_CELLS = 100_000  # that are asked for their loss
 LOSS_LINES = 10  # where there is something to see; as many again beyond
 WEAKEST = 1e-3  # share of the strongest current below which none is drawn
+FAINTEST = 1e-2  # the same for arrows
 REVERSIBLE = 1e-10  # AtRest.detailed_balance up to which currents are rounding
 TINIEST = 1e-280  # smaller values are drawn as zero: the scales of matplotlib underflow
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
@@ -66,7 +68,8 @@ LOSS_COLOUR = "#595959"
 DENSITY_COLOUR = "#0072b2"
 PASSAGE_COLOUR = "#d55e00"
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-REGION_COLOURS = ("#009e73", "#0072b2", "#e69f00", "#56b4e9", "#cc79a7")
+OUTLINE_COLOURS = ("#009e73", "#0072b2", "#56b4e9", "#cc79a7")
+BAND_COLOURS = ("#009e73", "#e69f00", "#cc79a7", "#56b4e9")
 TARGET_COLOUR = "#e3e3e3"
 DASHES = (0.0, (4.0, 2.0))
 
@@ -96,7 +99,6 @@ STYLE: Any = {  # any: the names of the settings are a type of their own from ma
     "axes.titlecolor": INK,
     "axes.edgecolor": PALE,
     "axes.linewidth": 0.7,
-    "axes.formatter.use_mathtext": True,
     "axes.formatter.limits": (-3, 4),
     "axes.xmargin": 0.0,
     "text.color": INK,
@@ -113,6 +115,7 @@ STYLE: Any = {  # any: the names of the settings are a type of their own from ma
     "figure.titleweight": "bold",
     "figure.constrained_layout.h_pad": 0.07,
     "figure.constrained_layout.w_pad": 0.07,
+    "figure.constrained_layout.wspace": 0.04,
     "lines.linewidth": 1.6,
     "hatch.linewidth": 0.6,
     "hatch.color": PALE,
@@ -134,7 +137,8 @@ def draw_figures(
     Parameters
     ----------
     stem : where, without the ending: `<stem>-density.png` (at rest), `<stem>-time.png`, `<stem>-escape.png`.
-    rest, motion, escape : results on the grid of the problem; None leaves their picture out.
+    rest, motion, escape : results on the grid of the problem; None leaves their picture out, and so does a motion
+        of a single instant.
     regions : by name; their surfaces are drawn.
 
     Returns
@@ -160,7 +164,7 @@ def sketch(
     figures: dict[str, Figure] = {}
     if rest is not None:
         figures["density"] = _draw_rest(_Sheet.on(problem, title), rest, regions)
-    if motion is not None:
+    if motion is not None and motion.times.size > 1:
         figures["time"] = _draw_motion(_Sheet.on(problem, title), motion, regions)
     if escape is not None:
         figures["escape"] = _draw_escape(_Sheet.on(problem, title), escape)
@@ -177,7 +181,8 @@ def styled() -> Iterator[None]:
 def _save(figure: Figure, path: Path) -> Path:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        figure.savefig(partial, format="png", dpi=DOTS_PER_INCH)
+        # Figure.savefig would draw twice to lay out once.
+        FigureCanvasAgg(figure).print_png(partial, pil_kwargs={"compress_level": 3})  # type: ignore[no-untyped-call]
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -303,7 +308,8 @@ def _scale(values: FloatArray, decades: float, lowest: float = 0.0) -> Normalize
     positive = values[values > TINIEST]
     if positive.size == 0:
         return _linear(0.0)
-    top, bottom = float(positive.max()), float(np.quantile(positive, lowest, method="lower"))
+    top = float(positive.max())
+    bottom = float(np.quantile(positive, lowest, method="lower") if lowest > 0.0 else positive.min())
     if math.log10(top) - math.log10(bottom) < WIDE:
         return _linear(top)
     return LogNorm(max(bottom, top * 10.0**-decades), top)
@@ -324,13 +330,29 @@ def _short(text: str, length: int = 32) -> str:
     return text.replace("$", r"\$")
 
 
-def _number(value: float, digits: int = 3) -> str:
-    """A number as in print: 12300 for 12345.6, 1.23×10⁻⁵ for 1.2345e-5."""
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+def _number(value: float) -> str:
+    """A number as in print, with three digits or whole: 12346 for 12345.6, 1.23×10⁻⁵ for 1.2345e-5."""
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
     if exponent and 0 <= int(exponent) < 5:
-        mantissa, exponent = f"{float(value):.0f}", ""
-    power = f"×10{str(int(exponent)).translate(SUPERSCRIPTS)}" if exponent else ""
+        mantissa, exponent = f"{value:.0f}", ""
+    power = f"×{_power(int(exponent))}" if exponent else ""
     return mantissa.replace("-", "−") + power
+
+
+def _power(exponent: int) -> str:
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}"
+
+
+def _power_tick(value: float, _: int) -> str:
+    """A tick label of a logarithmic axis: powers of ten only."""
+    exponent = math.log10(value) if value > 0.0 else 0.5
+    return _power(round(exponent)) if abs(exponent - round(exponent)) < 1e-6 else ""
+
+
+def _label_powers(axis: Axis) -> None:
+    """Label a logarithmic axis without formulas, which are slow to set."""
+    axis.set_major_formatter(FuncFormatter(_power_tick))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _density_words(names: Sequence[str]) -> str:
@@ -341,9 +363,14 @@ def _passage_words(names: Sequence[str]) -> str:
     return f"mean first-passage time τ({_short(', '.join(names), 24)})"
 
 
+def _brief(words: str) -> str:
+    """Words for a small panel."""
+    return words.replace("probability density", "density").replace("first-passage time", "time")
+
+
 def _moment_words(motion: Motion, instant: int) -> str:
     words = f"t = {_number(float(motion.times[instant]))}"
-    return words if motion.steps is None else f"{words} ({_number(float(motion.steps[instant]), 4)} steps)"
+    return words if motion.steps is None else f"{words} ({_number(float(motion.steps[instant]))} steps)"
 
 
 def _cut_words(view: _View) -> str:
@@ -369,7 +396,7 @@ class _Sheet:
     @classmethod
     def on(cls, problem: Problem, title: str) -> _Sheet:
         """An empty sheet."""
-        figure = Figure(layout="constrained")
+        figure = Figure(layout="constrained", dpi=DOTS_PER_INCH)
         FigureCanvasAgg(figure)
         return cls(figure, problem, title)
 
@@ -395,8 +422,7 @@ class _Sheet:
         axes.set_ylim(up.lower, up.upper)
         axes.set_xlabel(_short(across.name))
         axes.set_ylabel(_short(up.name))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
+        _set_ticks(axes)
         return axes
 
     def line_panel(self, slot: SubplotSpec, view: _View, title: str) -> Axes:
@@ -406,6 +432,7 @@ class _Sheet:
         axis = self.grid.axes[view.axes[0]]
         axes.set_xlim(axis.lower, axis.upper)
         axes.set_xlabel(_short(axis.name))
+        _set_ticks(axes)
         return axes
 
     def colour_bar(self, axes: Axes, mesh: QuadMesh, words: str, extend: str | None = None) -> None:
@@ -413,6 +440,8 @@ class _Sheet:
         beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
         reach = extend or ("min" if _is_log(mesh.norm) else "neither")
         self.figure.colorbar(mesh, cax=beside, label=words, extend=reach)
+        if _is_log(mesh.norm):
+            _label_powers(beside.yaxis)
 
     def finished(self) -> Figure:
         """The figure, with its legend below."""
@@ -420,7 +449,8 @@ class _Sheet:
             words = list(self.legend)
             columns, rows = _legend_shape(words, self.figure.get_figwidth())
             self.figure.set_figheight(self.figure.get_figheight() + 0.1 + 0.2 * rows)
-            self.figure.legend(list(self.legend.values()), words, loc="outside lower left", ncols=columns)
+            handles = list(self.legend.values())
+            self.figure.legend(handles, words, loc="outside lower left", ncols=columns)
         return self.figure
 
 
@@ -440,6 +470,18 @@ def _aspect(view: _View) -> float:
     return ratio if len(_drawn_axes(view.grid)) == 2 and 0.4 <= ratio <= 1.6 else PLAIN_ASPECT
 
 
+def _set_ticks(*panels: Axes) -> None:
+    """A few ticks at round numbers: each costs time, and crowds its neighbours."""
+    for axes in panels:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
+
+
+def _legend_beside(axes: Axes) -> None:
+    """A legend to the right of a panel, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), borderaxespad=0.3)
+
+
 # What is drawn into a panel
 
 
@@ -450,9 +492,11 @@ def _paint(axes: Axes, view: _View, box: FloatArray, norm: Normalize, colours: C
 
 
 def _profile(view: _View, box: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """A line through the values at the block centres, level from the last centres to the walls."""
+    """A line through the values at the block centres, led on level to the walls, or joined where they are periodic."""
     axis = view.grid.axes[view.axes[0]]
-    return np.concatenate([[axis.lower], view.centres(0), [axis.upper]]), np.concatenate([box[:1], box, box[-1:]])
+    joint = 0.5 * (box[:1] + box[-1:])
+    ends = (joint, joint) if axis.periodic else (box[:1], box[-1:])
+    return np.concatenate([[axis.lower], view.centres(0), [axis.upper]]), np.concatenate([ends[0], box, ends[1]])
 
 
 def _fill_density(axes: Axes, view: _View, density: FloatArray, words: str) -> None:
@@ -477,7 +521,7 @@ def _loss_range(problem: Problem, density: FloatArray, current: FloatArray | Non
     return float(loss.min()), float(loss.max())
 
 
-def _loss_lines(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float] | None) -> None:
+def _loss_lines(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float] | None, colour: str = INK) -> None:
     """Contour lines of the loss at 1, 4, 9, ... units above its minimum."""
     loss = sheet.problem.landscape.loss
     if loss is None or span is None or not span[1] > span[0]:
@@ -487,7 +531,7 @@ def _loss_lines(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float
     levels = span[0] + unit * np.arange(1.0, 2.0 * LOSS_LINES + 1.0) ** 2
     levels = levels[(levels > np.nanmin(box)) & (levels < np.nanmax(box))]
     if levels.size:
-        axes.contour(across, up, np.ma.masked_invalid(box), levels=levels, colors=INK, alpha=0.35, linewidths=0.6)
+        axes.contour(across, up, np.ma.masked_invalid(box), levels=levels, colors=colour, alpha=0.35, linewidths=0.6)
         sheet.legend[f"loss − minimum = {_number(unit)} × (1, 4, 9, …)"] = Line2D([], [], color=PALE, linewidth=0.8)
 
 
@@ -504,6 +548,7 @@ def _loss_axis(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float]
         return
     (position,), values = view.evaluate(loss)
     right = axes.twinx()
+    _set_ticks(right)
     style: dict[str, Any] = {"color": LOSS_COLOUR, "linewidth": 1.1, "linestyle": (0, (5, 1.5))}
     right.plot(position, values, **style)
     margin = 0.06 * (span[1] - span[0]) or 1.0
@@ -514,7 +559,7 @@ def _loss_axis(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float]
 
 def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
     """Surfaces of regions in an image: dashed lines, named by their words in the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(REGION_COLOURS)):
+    for (words, region), colour in zip(regions.items(), itertools.cycle(OUTLINE_COLOURS)):
         (across, up), level = view.evaluate(region.level)
         if np.nanmin(level) < 0.0 < np.nanmax(level):
             level = np.ma.masked_invalid(level)
@@ -525,7 +570,7 @@ def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Regi
 
 def _bands(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
     """Regions of a line: shaded bands between dashed edges, named by their words in the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(REGION_COLOURS)):
+    for (words, region), colour in zip(regions.items(), itertools.cycle(BAND_COLOURS)):
         (position,), level = view.evaluate(region.level)
         inside, high = level > 0.0, axes.get_xaxis_transform()
         axes.fill_between(position, 0.0, 1.0, inside, transform=high, color=colour, alpha=0.12, linewidth=0)
@@ -568,7 +613,7 @@ def _streams(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> Non
 def _arrows(sheet: _Sheet, axes: Axes, view: _View, current: FloatArray) -> None:
     """Arrows along a current (2, up, across); their length is the square root of its strength."""
     (across, up), scaled, strength = _current(view, current, ARROWS)
-    strong = strength > WEAKEST
+    strong = strength > FAINTEST
     if not strong.any():
         return
     length = np.sqrt(strength[strong]) * 1.5 / max(across.size, up.size)
@@ -609,7 +654,7 @@ def _rest_line(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> No
     view = _view(sheet.grid)
     title = "Density at rest"
     if _flows(rest):
-        title += f", current {_number(float(rest.current[view.axes[0]].mean()))}"
+        title += f", with the current J = {_number(float(rest.current[view.axes[0]].mean()))}"
     axes = sheet.line_panel(sheet.divided(7.6, [4.1], 1)[0, 0], view, title)
     _fill_density(axes, view, rest.density, _density_words(sheet.grid.names))
     _bands(sheet, axes, view, regions)
@@ -638,19 +683,17 @@ def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Non
 
 def _rest_space(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
     """Above, the density integrated over one variable, with the current; below, cuts through its maximum."""
-    slots = sheet.divided(11.4, [3.1, 3.1], 3)
+    slots = sheet.divided(11.4, [2.8, 2.8], 3)
     span = _loss_range(sheet.problem, rest.density)
     for column, view in enumerate(_pairs(sheet.grid, int(np.argmax(rest.density)))):
         _draw_marginal(sheet, slots[0, column], view, rest.density, rest.current if _flows(rest) else None)
         axes = sheet.image_panel(slots[1, column], view, _cut_words(view))
         box = view.section(rest.density)
-        sheet.colour_bar(axes, _paint(axes, view, box, _root(float(box.max())), DENSITY_MAP), _density(view.grid.names))
+        sheet.colour_bar(
+            axes, _paint(axes, view, box, _root(float(box.max())), DENSITY_MAP), _brief(_density_words(view.grid.names))
+        )
         _loss_lines(sheet, axes, view, span)
         _outlines(sheet, axes, view, regions)
-
-
-def _density(names: Sequence[str]) -> str:
-    return _density_words(names).removeprefix("probability ")
 
 
 def _draw_marginal(
@@ -661,7 +704,7 @@ def _draw_marginal(
     axes = sheet.image_panel(slot, view, f"Integrated over {_short(other, 16)}")
     box = view.integral(density)
     norm = _scale(box, DENSITY_DECADES)
-    sheet.colour_bar(axes, _paint(axes, view, box, norm, DENSITY_MAP), _density(view.names))
+    sheet.colour_bar(axes, _paint(axes, view, box, norm, DENSITY_MAP), _brief(_density_words(view.names)))
     if current is not None:
         _arrows(sheet, axes, view, view.integral(current[list(view.axes)]))
 
@@ -679,7 +722,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
     """The density over time and position, its profiles at some instants, and the strip."""
     view = _view(sheet.grid)
     boxes = view.section(motion.density)
-    slots = sheet.divided(10.6, [3.6, 2.5], 2)
+    slots = sheet.divided(10.6, [3.6, 2.8], 2)
     _space_and_time(sheet, slots[0, 0], view, motion, boxes)
     instants = _instants(boxes, motion.times, SNAPSHOTS[1])
     axes = sheet.line_panel(slots[0, 1], view, "Density at some instants")
@@ -688,7 +731,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
         axes.plot(*_profile(view, boxes[instant]), color=colour, label=_moment_words(motion, instant))
     axes.set_ylim(0.0, 1.08 * (_linear(_common_peak(boxes[instants].max(axis=1))).vmax or 1.0))
     axes.set_ylabel(_density_words(sheet.grid.names))
-    axes.legend(loc="best")
+    _legend_beside(axes)
     _bands(sheet, axes, view, regions)
     _strip(sheet, slots, 1, motion)
 
@@ -696,6 +739,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
 def _space_and_time(sheet: _Sheet, slot: SubplotSpec, view: _View, motion: Motion, boxes: FloatArray) -> None:
     """An image of a density (times, across), time across and position up."""
     axes = sheet.figure.add_subplot(slot)
+    _set_ticks(axes)
     axes.set_title("Density in time")
     spread = _is_spread(motion.times)
     times = motion.times[1:] if spread else motion.times
@@ -716,7 +760,7 @@ def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) ->
     columns = instants.size if instants.size <= 3 else -(-instants.size // 2)
     rows = -(-instants.size // columns)
     height = min(9.0 / columns, 3.6) * _aspect(view)
-    slots = sheet.divided(10.8, [height + 0.35] * rows + [2.5], columns)
+    slots = sheet.divided(10.8, [height + 0.35] * rows + [2.8], columns)
     parts = [slots[number // columns, number % columns] for number in range(instants.size)]
     panels = _snapshots(sheet, parts, view, motion, instants, view.section(motion.density[instants]))
     span = _loss_range(sheet.problem, motion.density[instants].max(axis=0))
@@ -733,7 +777,7 @@ def _motion_space(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) 
     marginals = [view.integral(motion.density) for view in views]
     flat = np.concatenate([boxes.reshape(len(boxes), -1) for boxes in marginals], axis=1)
     instants = _instants(flat, motion.times, SNAPSHOTS[3])
-    slots = sheet.divided(11.4, [2.6, 2.6, 2.6, 2.5], instants.size)
+    slots = sheet.divided(11.4, [2.6, 2.6, 2.6, 2.8], instants.size)
     for row, (view, boxes) in enumerate(zip(views, marginals, strict=True)):
         parts = [slots[row, column] for column in range(instants.size)]
         panels = _snapshots(sheet, parts, view, motion, instants, boxes[instants])
@@ -749,7 +793,7 @@ def _snapshots(
     peaks = boxes.max(axis=(1, 2))
     own = bool(peaks.max() > UNEVEN * peaks.min() and peaks.min() > TINIEST)
     norm = _root(1.0 if own else float(peaks.max()))
-    words = _density(view.names) + (" / peak" if own else "")
+    words = _brief(_density_words(view.names)) + (" / peak" if own else "")
     panels = []
     for slot, instant, box, peak in zip(slots, instants, boxes, peaks, strict=True):
         title = _moment_words(motion, instant) + (f"\npeak {_number(float(peak))}" if own else "")
@@ -805,9 +849,14 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
     axes.set_xscale("log" if spread else "linear")
     axes.set_xlim(float(times[1] if spread else times[0]), float(times[-1]))
     axes.set_xlabel("time t")
+    shown = [axes.xaxis]
     if steps is not None:
         there, back = (lambda time: np.interp(time, times, steps)), (lambda step: np.interp(step, steps, times))
-        axes.secondary_xaxis("top", functions=(there, back)).set_xlabel("SGD steps")
+        above = axes.secondary_xaxis("top", functions=(there, back))
+        above.set_xlabel("SGD steps")
+        shown.append(above.xaxis)
+    for axis in shown if spread else []:
+        _label_powers(axis)
 
 
 def _strip(sheet: _Sheet, slots: GridSpec, row: int, motion: Motion) -> None:
@@ -820,6 +869,7 @@ def _strip(sheet: _Sheet, slots: GridSpec, row: int, motion: Motion) -> None:
     parts = slots if len(draw) == slots.ncols else slots[row, :].subgridspec(1, len(draw))
     for number, panel in enumerate(draw):
         axes = sheet.figure.add_subplot(parts[-1, number])
+        _set_ticks(axes)
         panel(axes, sheet.grid, motion)
         _time_axis(axes, motion)
 
@@ -834,21 +884,21 @@ def _means(axes: Axes, grid: Grid, motion: Motion) -> None:
     axes.set_title("Mean ± standard deviation")
     axes.set_ylabel(_short(", ".join(grid.names[number] for number in drawn), 24))
     if len(drawn) > 1:
-        axes.legend(loc="best")
+        _legend_beside(axes)
 
 
 def _shares(axes: Axes, grid: Grid, motion: Motion) -> None:
     """Occupation of the watched regions, and what has gone through the gates."""
     lines = {f"in {name}": values for name, values in motion.occupation.items()}
-    lines |= {f"gone through {gate}": values for gate, values in motion.absorbed.items()}
+    lines |= {f"through {gate}": values for gate, values in motion.absorbed.items()}
     for (words, values), colour in zip(lines.items(), itertools.cycle(LINE_COLOURS)):
-        axes.plot(motion.times, values, color=colour, label=_short(words, 24))
+        axes.plot(motion.times, values, color=colour, label=_short(words, 20))
     top = max(float(values.max()) for values in lines.values())
     axes.set_ylim(0.0, 1.05 * (top if top > TINIEST else 1.0))
     axes.set_title("Where the probability is")
     axes.set_ylabel("probability")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
-    axes.legend(loc="best")
+    _legend_beside(axes)
 
 
 def _observable(axes: Axes, grid: Grid, motion: Motion) -> None:
@@ -870,12 +920,12 @@ def _draw_escape(sheet: _Sheet, escape: Escape) -> Figure:
 
 def _passage_scale(escape: Escape) -> Normalize:
     """Just outside the target the time goes to zero: the lowest few cells do not make the scale."""
-    return _scale(escape.mean_first_passage_time, PASSAGE_DECADES, lowest=0.03)
+    return _scale(escape.mean_first_passage_time, PASSAGE_DECADES, lowest=0.01)
 
 
 def _start_words(escape: Escape) -> str:
     place = ", ".join(_number(coordinate) for coordinate in escape.start)
-    return f"start ({place}): τ = {_number(escape.times['mean_first_passage_time'].value, 4)}"
+    return f"start ({place}): τ = {_number(escape.times['mean_first_passage_time'].value)}"
 
 
 def _escape_line(sheet: _Sheet, escape: Escape) -> None:
@@ -884,12 +934,15 @@ def _escape_line(sheet: _Sheet, escape: Escape) -> None:
     slot = sheet.divided(7.6, [4.1], 1)[0, 0]
     axes = sheet.line_panel(slot, view, "Mean time to the target, and where it is spent")
     right = axes.twinx()
+    _set_ticks(right)
     _fill_density(right, view, escape.density, "density of the escaping probability")
     axes.set_zorder(right.get_zorder() + 1)
     axes.patch.set_visible(False)
     position, time = _profile(view, view.section(escape.mean_first_passage_time))
     axes.plot(position, np.where(time > TINIEST, time, np.nan), color=PASSAGE_COLOUR)
-    axes.set_yscale("log" if _is_log(_passage_scale(escape)) else "linear")
+    if _is_log(_passage_scale(escape)):
+        axes.set_yscale("log")
+        _label_powers(axes.yaxis)
     axes.set_ylabel(_passage_words(sheet.grid.names), color=PASSAGE_COLOUR)
     start, reached = escape.start[view.axes[0]], escape.times["mean_first_passage_time"].value
     dot: dict[str, Any] = {"marker": "o", "markersize": 7, "markeredgecolor": "white", "linestyle": ""}
@@ -912,8 +965,7 @@ def _escape_map(sheet: _Sheet, escape: Escape) -> None:
     slots = sheet.divided(10.6, [0.75 + 3.75 * _aspect(view)], 2)
     current = view.section(escape.current[list(view.axes)])
     span = _loss_range(sheet.problem, escape.density, escape.current)
-    axes = _draw_passage(sheet, slots[0, 0], view, escape, "Mean time to the target")
-    _loss_lines(sheet, axes, view, span)
+    axes = _draw_passage(sheet, slots[0, 0], view, escape, _passage_scale(escape), span, "Mean time to the target")
     _streams(sheet, axes, view, current)
     axes = sheet.image_panel(slots[0, 1], view, "Where the time is spent")
     box = view.section(escape.density)
@@ -921,27 +973,37 @@ def _escape_map(sheet: _Sheet, escape: Escape) -> None:
     sheet.colour_bar(axes, mesh, "density of the escaping probability")
     _loss_lines(sheet, axes, view, span)
     _places(sheet, axes, view, escape)
-    _arrows(sheet, axes, view, current)
+    _streams(sheet, axes, view, current)
 
 
 def _escape_space(sheet: _Sheet, escape: Escape) -> None:
     """Above, the mean time to the target on cuts through the start; below, where it is spent, integrated."""
     grid = sheet.grid
     index = [int(np.abs(axis.centres - place).argmin()) for axis, place in zip(grid.axes, escape.start, strict=True)]
-    slots = sheet.divided(11.4, [3.1, 3.1], 3)
+    slots = sheet.divided(11.4, [2.8, 2.8], 3)
     span = _loss_range(sheet.problem, escape.density, escape.current)
+    norm = _passage_scale(escape)
     for column, view in enumerate(_pairs(grid, int(grid.strides @ index))):
-        axes = _draw_passage(sheet, slots[0, column], view, escape, _cut_words(view))
-        _loss_lines(sheet, axes, view, span)
+        _draw_passage(sheet, slots[0, column], view, escape, norm, span, _cut_words(view))
         _draw_marginal(sheet, slots[1, column], view, escape.density, escape.current)
 
 
-def _draw_passage(sheet: _Sheet, slot: SubplotSpec, view: _View, escape: Escape, title: str) -> Axes:
+def _draw_passage(
+    sheet: _Sheet,
+    slot: SubplotSpec,
+    view: _View,
+    escape: Escape,
+    norm: Normalize,
+    span: tuple[float, float] | None,
+    title: str,
+) -> Axes:
     """The mean first-passage time of a view, the target hatched."""
     axes = sheet.image_panel(slot, view, title)
     box = view.section(escape.mean_first_passage_time)
-    mesh = _paint(axes, view, box, _passage_scale(escape), PASSAGE_MAP)
-    sheet.colour_bar(axes, mesh, _passage_words(sheet.grid.names))
+    mesh = _paint(axes, view, box, norm, PASSAGE_MAP)
+    words = _passage_words(sheet.grid.names)
+    sheet.colour_bar(axes, mesh, words if len(view.names) == sheet.grid.dimensions else _brief(words))
+    _loss_lines(sheet, axes, view, span, "white")
     _places(sheet, axes, view, escape)
     return axes
 
@@ -952,7 +1014,8 @@ def _places(sheet: _Sheet, axes: Axes, view: _View, escape: Escape) -> None:
     words, top = f"target {_short(escape.target.name)}", float(np.nanmax(level))
     if top > 0.0:
         level = np.ma.masked_invalid(level)
-        axes.contourf(across, up, level, levels=[0.0, 2.0 * top], colors=[TARGET_COLOUR], hatches=["////"])
+        surface = [0.0, 2.0 * top]
+        axes.contourf(across, up, level, levels=surface, colors=[TARGET_COLOUR], hatches=["////"], zorder=2.5)
         sheet.legend[words] = Patch(facecolor=TARGET_COLOUR, edgecolor=PALE, hatch="////", linewidth=0.5)
     _outlines(sheet, axes, view, _valley(escape))
     across_start, up_start = (escape.start[axis] for axis in view.axes)

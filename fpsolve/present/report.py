@@ -45,13 +45,19 @@ class Notice:
 @final
 @dataclass(frozen=True)
 class Check:
-    """One entry of [expect] compared with what was found."""
+    """One entry of [expect] compared with what was found. value: the number wanted, where it is one."""
 
     what: str
     found: float | None
     wanted: str
     passed: bool
     source: str | None = None
+    value: float | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """The entry of --json; `wanted` is the number where there is one, else the wish in words."""
+        wanted = self.wanted if self.value is None else self.value
+        return {"what": self.what, "found": self.found, "wanted": wanted, "passed": self.passed}
 
 
 @final
@@ -112,10 +118,7 @@ class Report:
                 record[name] = part
         if self.escape is not None:
             record["escape"] = _escape_record(self.escape)
-        record["expect"] = [
-            {"what": check.what, "found": check.found, "wanted": check.wanted, "passed": check.passed}
-            for check in self.checks
-        ]
+        record["expect"] = [check.as_record() for check in self.checks]
         result = None if self.result_file is None else str(self.result_file)
         record["files"] = {"result": result, "figures": [str(path) for path in self.figures]}
         return record

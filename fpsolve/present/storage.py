@@ -25,9 +25,8 @@ def make_directory(directory: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CaseError(
-            f"--output {directory}", f"it cannot be written ({error.strerror})", "", "Choose another"
-        ) from None
+        found = f"it cannot be written ({error.strerror})"
+        raise CaseError(f"--output {directory}", found, "It must be a directory", "Choose another") from None
 
 
 def write_result(report: Report, path: Path, case_text: str) -> None:
@@ -125,13 +124,20 @@ def _write_analyses(file: Any, report: Report) -> None:
         _write_vector(file, "current", along, current, "probability current", flow)
         _write_series(file, motion.steps, "steps", "SGD steps", "1")
         _write_series(file, motion.mass, "mass", "probability inside", "1")
-        groups: dict[str, Mapping[str, FloatArray]] = {
-            "absorbed": motion.absorbed, "mean": motion.observables,
-            "occupation": motion.occupation, "flux": motion.flux,
-        }  # fmt: skip
-        for prefix, series in groups.items():
+        groups: tuple[tuple[str, str, str, Mapping[str, FloatArray]], ...] = (
+            ("absorbed", "probability gone through", "1", motion.absorbed),
+            ("mean", "mean of", "", motion.observables),
+            ("occupation", "probability in", "1", motion.occupation),
+            ("flux", "net probability current out of", "1/time", motion.flux),
+        )
+        for prefix, words, units, series in groups:
             for name, values in series.items():
-                _write_series(file, values, f"{prefix}_{name}", f"{prefix} of {name}", "1")
+                _write_series(file, values, f"{prefix}_{_in_one_piece(name)}", f"{words} {name}", units or name)
+
+
+def _in_one_piece(name: str) -> str:
+    """A region's name as part of a variable's; in HDF5 a slash would open a group."""
+    return name.replace("/", "\N{DIVISION SLASH}")
 
 
 def _write_series(file: Any, values: FloatArray | None, name: str, words: str, units: str) -> None:
