@@ -226,7 +226,7 @@ TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", 
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
 LATER = {
     ("momentum",), ("spectrum",), ("ensemble",), ("gradient_noise",), ("landscape", "data"), ("landscape", "table"),
-    ("landscape", "per_example_loss"), ("noise", "injected"), ("grid", "domain"), ("grid", "axes"),
+    ("landscape", "per_example_loss"), ("grid", "domain"), ("grid", "axes"),
     ("grid", "*", "scale"), ("grid", "*", "refine"), ("walls", "domain"), ("initial", "file"),
     ("stationary", "grids"), ("escape", "targets"), ("escape", "core"), ("escape", "at_time"),
 }  # fmt: skip
@@ -724,9 +724,9 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
 
 def _closed(chunk: str) -> tuple[str, dict[str, Any] | None]:
     """What a piece of TOML holds, and the closing that it lacks; None where no closing helps."""
-    for closing in ("", "]", "]]", '"""', "'''"):
+    for closing in ("", "]", "]]", "]}", "]]}", '"""', "'''"):
         try:
-            return closing, tomllib.loads(chunk + closing)
+            return closing, tomllib.loads(f"{chunk}\n{closing}")
         except tomllib.TOMLDecodeError:
             continue
     return "", None

@@ -114,13 +114,13 @@ def share_beyond(temperature: float, target: float, surface: float = 0.0, lower:
     """
     parts = [panels(low, high, 300) for low, high in ((lower, -1.0), (-1.0, surface), (surface, target))]
     psi = [-((nodes**2 - 1.0) ** 2) / temperature for nodes, _ in parts]
-    resistance = [np.exp(-values) for values in psi]
-    climbed = _chained(resistance, parts)
-    totals = [half * float((values @ WEIGHTS).sum()) for values, (_, half) in zip(resistance, parts, strict=True)]
-    start, end = totals[0], sum(totals)
-    shares = []
-    for values, below, (_, half) in zip(psi, climbed, parts, strict=True):
-        shares.append(half * float(((np.exp(values) * (end - np.maximum(below, start))) @ WEIGHTS).sum()))
+    resistance = [np.exp(-values) for values in psi[1:]]
+    climbed = [np.zeros_like(psi[0]), *_chained(resistance, parts[1:])]
+    whole = sum(half * float((values @ WEIGHTS).sum()) for values, (_, half) in zip(resistance, parts[1:], strict=True))
+    shares = [
+        half * float(((np.exp(values) * (whole - below)) @ WEIGHTS).sum())
+        for values, below, (_, half) in zip(psi, climbed, parts, strict=True)
+    ]
     return shares[2] / sum(shares)
 
 

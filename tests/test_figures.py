@@ -79,18 +79,22 @@ def check_figure(figure: Figure) -> None:
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     paper = figure.bbox.padded(ROUNDING)
-    for legend in (*figure.legends, figure.get_suptitle_text() if hasattr(figure, "get_suptitle_text") else None):
-        if legend is not None:
-            check_inside(legend.get_window_extent(renderer), paper, "the legend")
+    for legend in figure.legends:
+        check_inside(legend.get_window_extent(renderer), paper, "the legend")
     for text in figure.texts:
         check_inside(text.get_window_extent(renderer), paper, text.get_text())
     for axes in figure.axes:
-        check_inside(axes.get_tightbbox(renderer), paper, axes.get_title())
+        check_inside(axes.get_tightbbox(renderer), paper, title(axes))
         check_named(axes)
-        for axis in (axes.xaxis, axes.yaxis):
-            check_ticks(axis)
+        for part in (axes, *axes.child_axes):
+            check_ticks(part.xaxis)
+            check_ticks(part.yaxis)
     check_apart(figure)
     check_size(figure)
+
+
+def title(axes: Axes) -> str:
+    return axes.get_title(loc="left")
 
 
 def check_inside(box: Any, paper: Any, what: str) -> None:
@@ -99,18 +103,19 @@ def check_inside(box: Any, paper: Any, what: str) -> None:
 
 
 def check_named(axes: Axes) -> None:
-    """Both directions of a panel are named; a colour bar and a second axis have one."""
+    """Both directions of a panel are named; what shares its place, and a colour bar or a second scale, has one name."""
     names = [axes.get_xlabel(), axes.get_ylabel()]
-    second = not axes.get_title() and axes.get_subplotspec() is not None  # shares its panel with the axes it twins
-    bar = axes.get_subplotspec() is None
-    assert all(names) or (any(names) and (second or bar)), f"an axis of {axes.get_title()!r} has no name: {names}"
+    assert all(names) or (any(names) and not title(axes)), f"an axis of {title(axes)!r} has no name: {names}"
+    for child in axes.child_axes:
+        assert child.get_xlabel() or child.get_ylabel(), f"a scale beside {title(axes)!r} has no name"
 
 
 def check_ticks(axis: TickedAxis) -> None:
     """Labels that are drawn do not touch each other."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    boxes = [tick.label1.get_window_extent() for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
+    labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
+    boxes = [label.get_window_extent() for label in labels if label.get_visible() and label.get_text()]
     horizontal = axis.axis_name == "x"  # type: ignore[attr-defined]
     sides = sorted((box.x0, box.x1) if horizontal else (box.y0, box.y1) for box in boxes)
     for (_, end), (start, _) in itertools.pairwise(sides):
@@ -122,8 +127,7 @@ def check_apart(figure: Figure) -> None:
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     panels: dict[Any, list[Axes]] = {}
     for axes in figure.axes:
-        if axes.get_subplotspec() is not None:
-            panels.setdefault(tuple(axes.get_position().bounds), []).append(axes)
+        panels.setdefault(tuple(axes.get_position().bounds), []).append(axes)
     whole = [axes[0].get_tightbbox(renderer) for axes in panels.values()]
     for first, second in itertools.combinations(whole, 2):
         width = min(first.x1, second.x1) - max(first.x0, second.x0)
@@ -210,7 +214,7 @@ def test_the_legend_says_what_is_drawn(two):
     assert "loss − minimum" in words(drawn["time"])
     assert "SGD steps" in words(drawn["time"])
     assert "target x > 0.8" in words(drawn["escape"])
-    assert f"τ = {given['escape'].times['mean_first_passage_time'].value:.3g}" in words(drawn["escape"])
+    assert f"τ = {given['escape'].times['mean_first_passage_time'].value:.0f}" in words(drawn["escape"])
 
 
 def test_rounding_is_not_drawn_as_a_current(two):
@@ -269,8 +273,11 @@ def test_axes_of_one_cell_are_left_out(shape):
     assert len(named) == min(max(lengths, 1), 1)
 
 
-@pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("factor", [0.0, 1e-300, 1e-200, 1e200])
+@pytest.mark.parametrize(
+    ("case", "factor"),
+    [(case, factor) for case in ("one", "two") for factor in (0.0, 1e-300, 1e-200, 1e200)] + [("three", 1e-300)],
+    indirect=["case"],
+)
 def test_any_size_of_the_fields(case, factor):
     problem, given = case
     check_all(problem, scaled(given, factor))
@@ -322,8 +329,7 @@ def test_peaks_of_very_different_height(case):
     check_all(problem, {**given, "motion": replace(motion, density=motion.density * heights)})
 
 
-@pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize(("case", "count"), [("one", 2), ("two", 2), ("two", 5), ("three", 3)], indirect=["case"])
 def test_few_instants(case, count):
     problem, given = case
     motion = given["motion"]
@@ -351,7 +357,7 @@ def test_uneven_times_and_steps(case):
     motion = given["motion"]
     times = np.concatenate([[0.0], np.geomspace(1e-3, 1e4, motion.times.size - 1)])
     drawn = check_all(problem, {**given, "motion": replace(motion, times=times, steps=times**0.7)})
-    strip = next(axes for axes in drawn["time"].axes if axes.get_title().startswith("Mean ±"))
+    strip = next(axes for axes in drawn["time"].axes if title(axes).startswith("Mean ±"))
     assert strip.get_xscale() == "log"
 
 

