@@ -231,3 +231,16 @@ def reflecting_square(
         np.einsum("cnk,n->ck", np.polynomial.legendre.legvander(2.0 * edges - 1.0, degree - 1), WEIGHTS) * norm * width
     )
     return (inside @ later @ inside.T).ravel() / start[0, 0]
+
+
+def gaussian_in_boxes(edges: Sequence[Array], mean: ArrayLike, covariance: ArrayLike) -> Array:
+    """Probability of a normal density in the boxes between edges, one array per axis, flat: 5 Gauss points a side."""
+    nodes, weights = np.polynomial.legendre.leggauss(5)
+    points = [(0.5 * (e[1:] + e[:-1])[:, None] + 0.5 * np.diff(e)[:, None] * nodes).ravel() for e in edges]
+    shares = [(0.5 * np.diff(e)[:, None] * weights).ravel() for e in edges]
+    positions = np.array([axis.ravel() for axis in np.meshgrid(*points, indexing="ij")])
+    volume = math.prod(np.meshgrid(*shares, indexing="ij"))
+    fine = normal(positions, mean, covariance).reshape(volume.shape) * volume
+    for axis, edge in enumerate(edges):
+        fine = np.add.reduceat(fine, 5 * np.arange(len(edge) - 1), axis=axis)
+    return fine.ravel()

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
@@ -330,9 +330,9 @@ def _short(text: str, length: int = 32) -> str:
     return text.replace("$", r"\$")
 
 
-def _number(value: float) -> str:
-    """A number as in print, with three digits or whole: 12346 for 12345.6, 1.23×10⁻⁵ for 1.2345e-5."""
-    mantissa, _, exponent = f"{value:.3g}".partition("e")
+def _number(value: float, digits: int = 3) -> str:
+    """A number as in print, with so many digits or whole: 12346 for 12345.6, 1.23×10⁻⁵ for 1.2345e-5."""
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     if exponent and 0 <= int(exponent) < 5:
         mantissa, exponent = f"{value:.0f}", ""
     power = f"×{_power(int(exponent))}" if exponent else ""
@@ -347,6 +347,23 @@ def _power_tick(value: float, _: int) -> str:
     """A tick label of a logarithmic axis: powers of ten only."""
     exponent = math.log10(value) if value > 0.0 else 0.5
     return _power(round(exponent)) if abs(exponent - round(exponent)) < 1e-6 else ""
+
+
+def _label_numbers(axis: Axis) -> None:
+    """Label an axis without a factor apart from it, which would stand in the way of what is above."""
+    if not isinstance(axis.get_major_formatter(), ScalarFormatter) or isinstance(
+        axis.get_major_formatter(), LogFormatter
+    ):
+        return
+    low, high = axis.get_view_interval()
+    top = max(abs(low), abs(high))
+    if 1e-3 <= top < 1e5:
+        plain = ScalarFormatter(useOffset=False)
+        plain.set_scientific(False)
+        axis.set_major_formatter(plain)
+    else:
+        digits = 3 + max(0, math.ceil(math.log10(top / max(high - low, 1e-12 * top)))) if top > 0.0 else 3
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, digits)))
 
 
 def _label_powers(axis: Axis) -> None:
@@ -405,10 +422,13 @@ class _Sheet:
         """The grid of the problem."""
         return self.problem.grid
 
-    def divided(self, width: float, rows: Sequence[float], columns: int) -> GridSpec:
-        """The sheet cut into rows of given heights [inches] under the title."""
+    def divided(self, width: float, rows: Sequence[float], columns: int, around: float) -> GridSpec:
+        """The sheet cut into rows of panels of given heights under the title; all lengths in inches.
+
+        around: what names and numbers above and below all the panels take, roughly.
+        """
         lines = textwrap.wrap(self.title, int(width * 8.5), max_lines=3, placeholder=" …") or [" "]
-        self.figure.set_size_inches(width, sum(rows) + 0.15 + 0.22 * len(lines))
+        self.figure.set_size_inches(width, sum(rows) + around + 0.2 * len(lines))
         self.figure.suptitle("\n".join(_short(line, 200) for line in lines), x=0.012, ha="left")
         return self.figure.add_gridspec(len(rows), columns, height_ratios=rows)
 
@@ -416,7 +436,6 @@ class _Sheet:
         """A panel for an image of a view, its axes named."""
         axes = self.figure.add_subplot(slot)
         axes.set_title(title)
-        axes.set_box_aspect(_aspect(view))
         across, up = (self.grid.axes[number] for number in view.axes)
         axes.set_xlim(across.lower, across.upper)
         axes.set_ylim(up.lower, up.upper)
@@ -444,7 +463,10 @@ class _Sheet:
             _label_powers(beside.yaxis)
 
     def finished(self) -> Figure:
-        """The figure, with its legend below."""
+        """The figure, its numbers in print, with its legend below."""
+        for axes in self.figure.axes:
+            for part in (axes, *axes.child_axes):
+                _label_numbers(part.yaxis)
         if self.legend:
             words = list(self.legend)
             columns, rows = _legend_shape(words, self.figure.get_figwidth())
@@ -655,7 +677,7 @@ def _rest_line(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> No
     title = "Density at rest"
     if _flows(rest):
         title += f", with the current J = {_number(float(rest.current[view.axes[0]].mean()))}"
-    axes = sheet.line_panel(sheet.divided(7.6, [4.1], 1)[0, 0], view, title)
+    axes = sheet.line_panel(sheet.divided(7.6, [3.5], 1, 0.75)[0, 0], view, title)
     _fill_density(axes, view, rest.density, _density_words(sheet.grid.names))
     _bands(sheet, axes, view, regions)
     _loss_axis(sheet, axes, view, _loss_range(sheet.problem, rest.density))
@@ -670,7 +692,7 @@ def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Non
     if _is_log(second) or _flows(rest):
         words = ["logarithmic"] * _is_log(second) + ["with the current"] * _flows(rest)
         norms[f"The same, {', '.join(words)}"] = second
-    slots = sheet.divided(5.3 * len(norms), [0.75 + 3.75 * _aspect(view)], len(norms))
+    slots = sheet.divided(5.3 * len(norms), [3.85 * _aspect(view)], len(norms), 0.8)
     span = _loss_range(sheet.problem, rest.density)
     for number, (title, norm) in enumerate(norms.items()):
         axes = sheet.image_panel(slots[0, number], view, title)
@@ -683,7 +705,7 @@ def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Non
 
 def _rest_space(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
     """Above, the density integrated over one variable, with the current; below, cuts through its maximum."""
-    slots = sheet.divided(11.4, [2.8, 2.8], 3)
+    slots = sheet.divided(11.4, [2.1, 2.1], 3, 1.6)
     span = _loss_range(sheet.problem, rest.density)
     for column, view in enumerate(_pairs(sheet.grid, int(np.argmax(rest.density)))):
         _draw_marginal(sheet, slots[0, column], view, rest.density, rest.current if _flows(rest) else None)
@@ -722,7 +744,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
     """The density over time and position, its profiles at some instants, and the strip."""
     view = _view(sheet.grid)
     boxes = view.section(motion.density)
-    slots = sheet.divided(10.6, [3.6, 2.8], 2)
+    slots = sheet.divided(10.6, [2.8, 1.9], 2, 2.0)
     _space_and_time(sheet, slots[0, 0], view, motion, boxes)
     instants = _instants(boxes, motion.times, SNAPSHOTS[1])
     axes = sheet.line_panel(slots[0, 1], view, "Density at some instants")
@@ -733,7 +755,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
     axes.set_ylabel(_density_words(sheet.grid.names))
     _legend_beside(axes)
     _bands(sheet, axes, view, regions)
-    _strip(sheet, slots, 1, motion)
+    _strip(sheet, [slots[1, 0], slots[1, 1]], slots[1, :], motion)
 
 
 def _space_and_time(sheet: _Sheet, slot: SubplotSpec, view: _View, motion: Motion, boxes: FloatArray) -> None:
@@ -759,8 +781,8 @@ def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) ->
     instants = _instants(view.section(motion.density), motion.times, SNAPSHOTS[2])
     columns = instants.size if instants.size <= 3 else -(-instants.size // 2)
     rows = -(-instants.size // columns)
-    height = min(9.0 / columns, 3.6) * _aspect(view)
-    slots = sheet.divided(10.8, [height + 0.35] * rows + [2.8], columns)
+    height = min(9.4 / columns - 0.25, 3.6) * _aspect(view)
+    slots = sheet.divided(10.8, [height] * rows + [_strip_height(motion)], columns, 0.5 * rows + 0.6)
     parts = [slots[number // columns, number % columns] for number in range(instants.size)]
     panels = _snapshots(sheet, parts, view, motion, instants, view.section(motion.density[instants]))
     span = _loss_range(sheet.problem, motion.density[instants].max(axis=0))
@@ -768,7 +790,7 @@ def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) ->
         _loss_lines(sheet, axes, view, span)
         _outlines(sheet, axes, view, regions)
         _hide_inner(axes, left=number % columns == 0, bottom=number + columns >= instants.size)
-    _strip(sheet, slots, rows, motion)
+    _strip(sheet, [], slots[rows, :], motion)
 
 
 def _motion_space(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
@@ -777,13 +799,13 @@ def _motion_space(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) 
     marginals = [view.integral(motion.density) for view in views]
     flat = np.concatenate([boxes.reshape(len(boxes), -1) for boxes in marginals], axis=1)
     instants = _instants(flat, motion.times, SNAPSHOTS[3])
-    slots = sheet.divided(11.4, [2.6, 2.6, 2.6, 2.8], instants.size)
+    slots = sheet.divided(11.4, [2.0, 2.0, 2.0, _strip_height(motion)], instants.size, 2.5)
     for row, (view, boxes) in enumerate(zip(views, marginals, strict=True)):
         parts = [slots[row, column] for column in range(instants.size)]
         panels = _snapshots(sheet, parts, view, motion, instants, boxes[instants])
         for number, axes in enumerate(panels):
             _hide_inner(axes, left=number == 0, bottom=True)
-    _strip(sheet, slots, 3, motion)
+    _strip(sheet, [], slots[3, :], motion)
 
 
 def _snapshots(
@@ -859,16 +881,25 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
         _label_powers(axis)
 
 
-def _strip(sheet: _Sheet, slots: GridSpec, row: int, motion: Motion) -> None:
-    """Mean and standard deviation, probabilities, and the mean of an observable over time, beside each other."""
+def _strip_height(motion: Motion) -> float:
+    """Height [inches] of a strip in parts of a row, with its names and numbers."""
+    return 2.2 if motion.steps is None else 2.6
+
+
+def _strip(sheet: _Sheet, slots: Sequence[SubplotSpec], whole: SubplotSpec, motion: Motion) -> None:
+    """Mean and standard deviation, probabilities, and the mean of an observable over time, beside each other.
+
+    In the slots where as many are given, else in parts of the whole row.
+    """
     draw = [_means]
     if motion.occupation or motion.absorbed:
         draw.append(_shares)
     if motion.observables:
         draw.append(_observable)
-    parts = slots if len(draw) == slots.ncols else slots[row, :].subgridspec(1, len(draw))
-    for number, panel in enumerate(draw):
-        axes = sheet.figure.add_subplot(parts[-1, number])
+    parts = whole.subgridspec(1, len(draw))
+    slots = slots if len(slots) == len(draw) else [parts[0, number] for number in range(len(draw))]
+    for slot, panel in zip(slots, draw, strict=True):
+        axes = sheet.figure.add_subplot(slot)
         _set_ticks(axes)
         panel(axes, sheet.grid, motion)
         _time_axis(axes, motion)
@@ -897,7 +928,6 @@ def _shares(axes: Axes, grid: Grid, motion: Motion) -> None:
     axes.set_ylim(0.0, 1.05 * (top if top > TINIEST else 1.0))
     axes.set_title("Where the probability is")
     axes.set_ylabel("probability")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     _legend_beside(axes)
 
 
@@ -931,7 +961,7 @@ def _start_words(escape: Escape) -> str:
 def _escape_line(sheet: _Sheet, escape: Escape) -> None:
     """The mean time to the target over the start, and where it is spent."""
     view = _view(sheet.grid)
-    slot = sheet.divided(7.6, [4.1], 1)[0, 0]
+    slot = sheet.divided(7.6, [3.5], 1, 0.75)[0, 0]
     axes = sheet.line_panel(slot, view, "Mean time to the target, and where it is spent")
     right = axes.twinx()
     _set_ticks(right)
@@ -962,7 +992,7 @@ def _valley(escape: Escape) -> dict[str, Region]:
 def _escape_map(sheet: _Sheet, escape: Escape) -> None:
     """The mean time to the target from everywhere, and where it is spent on the way from the start."""
     view = _view(sheet.grid)
-    slots = sheet.divided(10.6, [0.75 + 3.75 * _aspect(view)], 2)
+    slots = sheet.divided(10.6, [3.85 * _aspect(view)], 2, 0.8)
     current = view.section(escape.current[list(view.axes)])
     span = _loss_range(sheet.problem, escape.density, escape.current)
     axes = _draw_passage(sheet, slots[0, 0], view, escape, _passage_scale(escape), span, "Mean time to the target")
@@ -980,7 +1010,7 @@ def _escape_space(sheet: _Sheet, escape: Escape) -> None:
     """Above, the mean time to the target on cuts through the start; below, where it is spent, integrated."""
     grid = sheet.grid
     index = [int(np.abs(axis.centres - place).argmin()) for axis, place in zip(grid.axes, escape.start, strict=True)]
-    slots = sheet.divided(11.4, [2.8, 2.8], 3)
+    slots = sheet.divided(11.4, [2.1, 2.1], 3, 1.6)
     span = _loss_range(sheet.problem, escape.density, escape.current)
     norm = _passage_scale(escape)
     for column, view in enumerate(_pairs(grid, int(grid.strides @ index))):
