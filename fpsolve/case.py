@@ -44,7 +44,8 @@ Formula = str | float
 Matrix = list[list[float]]
 FormulaMatrix = list[list[Formula]]
 
-MOST_CELLS = 10**12  # along an axis; the memory of the machine ends long before
+# Of cells along an axis and of saved times; the memory of the machine ends long before.
+MOST_CELLS = MOST_SAVED = 10**12
 
 
 class Table(BaseModel):
@@ -180,7 +181,7 @@ class EvolveTable(Table):
     """[evolve]."""
 
     until: float | None = Field(None, gt=0.0)
-    save: int | None = Field(None, ge=1)
+    save: int | None = Field(None, ge=1, le=MOST_SAVED)
     times: list[float] | None = Field(None, min_length=1)
     stepper: Literal["auto", "implicit"] = "auto"
     tolerance: float = Field(DEFAULT_TOLERANCE, gt=0.0)

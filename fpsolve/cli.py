@@ -100,7 +100,7 @@ def _finite(value: Any) -> Any:
 
 
 class _Progress:
-    """Progress on standard error: a bar with the time left on a terminal, plain lines elsewhere."""
+    """Progress on standard error: the stage, or a bar with the time left, on a terminal; plain lines elsewhere."""
 
     def __init__(self) -> None:
         self.stage = ""
@@ -108,22 +108,28 @@ class _Progress:
         self.bar: Any = None
 
     def __call__(self, stage: str, share: float) -> None:
-        if stage != self.stage:
+        begins = stage != self.stage
+        if begins:
             self.close()
             self.stage, self.tenth = stage, 0
-            if not sys.stderr.isatty():
-                click.echo(f"fpsolve: {stage}", err=True)
-        if share > 0.0:
-            self._advance(min(share, 1.0))
-
-    def _advance(self, share: float) -> None:
         if sys.stderr.isatty():
-            if self.bar is None:
-                from tqdm import tqdm
+            self._draw(min(share, 1.0))
+        else:
+            self._tell(min(share, 1.0), begins)
 
-                self.bar = tqdm(total=100, desc=self.stage, unit="%", leave=False, file=sys.stderr)
+    def _draw(self, share: float) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=100, desc=self.stage, unit="%", leave=False, file=sys.stderr, bar_format="{desc} ...")
+        if share > 0.0:
+            self.bar.bar_format = None
             self.bar.update(round(100 * share) - self.bar.n)
-        elif int(10 * share) > self.tenth:
+
+    def _tell(self, share: float, begins: bool) -> None:
+        if begins:
+            click.echo(f"fpsolve: {self.stage}", err=True)
+        if int(10 * share) > self.tenth:
             self.tenth = int(10 * share)
             click.echo(f"fpsolve: {self.stage} {10 * self.tenth} %", err=True)
 

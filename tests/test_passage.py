@@ -29,6 +29,7 @@ from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import ConstantNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import point_weights
+from fpsolve.solve import elimination
 from fpsolve.solve.passage import Passage
 
 U, _ = along(0.4)
@@ -365,6 +366,13 @@ def test_a_barrier_of_sixty_is_refused_with_a_remedy():
 def test_bad_escapes_are_refused(start, target, message):
     with pytest.raises(CaseError, match=message):
         escape(quartic_line(50, 5), start=start, target=target)
+
+
+def test_a_grid_beyond_the_memory_of_the_machine_is_refused(monkeypatch):
+    monkeypatch.setattr(elimination, "memory_available", lambda: 2.0**20)
+    message = r"grid: 60 x 60 cells need about .* GiB\. This machine has 0\.000977 GiB\. Use about \d+ x \d+ cells"
+    with pytest.raises(CaseError, match=message):
+        escape(rotated_quartic(60, 0.1), start=ROTATED_START, target=f"{U} > 0.5")
 
 
 def test_a_valley_without_the_start_is_refused():

@@ -15,10 +15,10 @@ import itertools
 import math
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import matplotlib
 import numpy as np
@@ -41,6 +41,8 @@ from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import PointFunction, Problem
 from fpsolve.model.region import Region
 
+Named: TypeAlias = Sequence[tuple[str, Region, str]]  # regions with their words in the legend, and their colours
+
 DOTS_PER_INCH = 150
 MOST_BLOCKS = 400  # along each axis of an image: more than a panel has dots
 LATTICE = {1: 801, 2: 201}  # points per axis at which formulas are drawn, by the number of axes
@@ -59,6 +61,7 @@ FAINTEST = 1e-2  # the same for arrows
 REVERSIBLE = 1e-10  # AtRest.detailed_balance up to which currents are rounding
 TINIEST = 1e-280  # smaller values are drawn as zero: the scales of matplotlib underflow
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
+ALIKE = 10.0  # ratio of the box's sides up to which their means are drawn to one scale
 UNEVEN = 4.0  # ratio of peaks from which every snapshot has its own scale
 
 INK = "#262626"
@@ -70,6 +73,8 @@ PASSAGE_COLOUR = "#d55e00"
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 OUTLINE_COLOURS = ("#009e73", "#0072b2", "#56b4e9", "#cc79a7")
 BAND_COLOURS = ("#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+GATE_COLOURS = ("#d55e00", "#262626", "#e69f00", "#0072b2")
+VALLEY_COLOUR = "#009e73"
 TARGET_COLOUR = "#e3e3e3"
 DASHES = (0.0, (4.0, 2.0))
 
@@ -163,11 +168,11 @@ def sketch(
     """The figures of `draw_figures` by the ending of their file name; to be made, and rendered, while `styled`."""
     figures: dict[str, Figure] = {}
     if rest is not None:
-        figures["density"] = _draw_rest(_Sheet.on(problem, title), rest, regions)
+        figures["density"] = _draw_rest(_Sheet.on(problem, title, regions), rest)
     if motion is not None and motion.times.size > 1:
-        figures["time"] = _draw_motion(_Sheet.on(problem, title), motion, regions)
+        figures["time"] = _draw_motion(_Sheet.on(problem, title, regions), motion)
     if escape is not None:
-        figures["escape"] = _draw_escape(_Sheet.on(problem, title), escape)
+        figures["escape"] = _draw_escape(_Sheet.on(problem, title, regions), escape)
     return figures
 
 
@@ -325,8 +330,9 @@ def _common_peak(peaks: FloatArray) -> float:
 
 
 def _short(text: str, length: int = 32) -> str:
-    """Text as it is (a dollar sign starts no formula), cut to a length."""
-    text = text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    """Text as it is (a dollar sign starts no formula), what is too long cut out of its middle."""
+    if len(text) > length:
+        text = f"{text[: length - length // 3 - 1].rstrip()}…{text[-(length // 3) :].lstrip()}"
     return text.replace("$", r"\$")
 
 
@@ -403,24 +409,35 @@ def _cut_words(view: _View) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """A figure, the problem it is about, and what its legend says so far: artists by their words."""
+    """A figure, the problem and the regions it is about, and what its legend says so far: artists by their words."""
 
     figure: Figure
     problem: Problem
     title: str
+    regions: Mapping[str, Region]
     legend: dict[str, Artist] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, problem: Problem, title: str) -> _Sheet:
+    def on(cls, problem: Problem, title: str, regions: Mapping[str, Region]) -> _Sheet:
         """An empty sheet."""
         figure = Figure(layout="constrained", dpi=DOTS_PER_INCH)
         FigureCanvasAgg(figure)
-        return cls(figure, problem, title)
+        return cls(figure, problem, title, regions)
 
     @property
     def grid(self) -> Grid:
         """The grid of the problem."""
         return self.problem.grid
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Colours of the regions, by name."""
+        palette = BAND_COLOURS if len(_drawn_axes(self.grid)) == 1 else OUTLINE_COLOURS
+        return dict(zip(self.regions, itertools.cycle(palette), strict=False))
+
+    def named(self, words: Callable[[str], str] = _short) -> Named:
+        """The regions, with words made of their names."""
+        return [(words(name), region, self.colours[name]) for name, region in self.regions.items()]
 
     def divided(self, width: float, rows: Sequence[float], columns: int, around: float) -> GridSpec:
         """The sheet cut into rows of panels of given heights under the title; all lengths in inches.
@@ -579,9 +596,9 @@ def _loss_axis(sheet: _Sheet, axes: Axes, view: _View, span: tuple[float, float]
     sheet.legend["loss"] = Line2D([], [], **style)
 
 
-def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
+def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Named) -> None:
     """Surfaces of regions in an image: dashed lines, named by their words in the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(OUTLINE_COLOURS)):
+    for words, region, colour in regions:
         (across, up), level = view.evaluate(region.level)
         if np.nanmin(level) < 0.0 < np.nanmax(level):
             level = np.ma.masked_invalid(level)
@@ -590,9 +607,9 @@ def _outlines(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Regi
             sheet.legend[words] = Line2D([], [], color=colour, linewidth=1.4, linestyle=DASHES)
 
 
-def _bands(sheet: _Sheet, axes: Axes, view: _View, regions: Mapping[str, Region]) -> None:
+def _bands(sheet: _Sheet, axes: Axes, view: _View, regions: Named) -> None:
     """Regions of a line: shaded bands between dashed edges, named by their words in the legend."""
-    for (words, region), colour in zip(regions.items(), itertools.cycle(BAND_COLOURS)):
+    for words, region, colour in regions:
         (position,), level = view.evaluate(region.level)
         inside, high = level > 0.0, axes.get_xaxis_transform()
         axes.fill_between(position, 0.0, 1.0, inside, transform=high, color=colour, alpha=0.12, linewidth=0)
@@ -655,9 +672,9 @@ def _name_current(sheet: _Sheet) -> None:
 # At rest
 
 
-def _draw_rest(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Figure:
+def _draw_rest(sheet: _Sheet, rest: AtRest) -> Figure:
     draw = {1: _rest_line, 2: _rest_map, 3: _rest_space}[len(_drawn_axes(sheet.grid))]
-    draw(sheet, rest, {_occupied(name, rest): region for name, region in regions.items()})
+    draw(sheet, rest, sheet.named(lambda name: _occupied(name, rest)))
     return sheet.finished()
 
 
@@ -671,7 +688,7 @@ def _flows(rest: AtRest) -> bool:
     return rest.detailed_balance > REVERSIBLE
 
 
-def _rest_line(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
+def _rest_line(sheet: _Sheet, rest: AtRest, regions: Named) -> None:
     """The density over the variable, and the loss."""
     view = _view(sheet.grid)
     title = "Density at rest"
@@ -683,7 +700,7 @@ def _rest_line(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> No
     _loss_axis(sheet, axes, view, _loss_range(sheet.problem, rest.density))
 
 
-def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
+def _rest_map(sheet: _Sheet, rest: AtRest, regions: Named) -> None:
     """The density; and once more, on a logarithmic scale and with the current, where it spans decades or flows."""
     view = _view(sheet.grid)
     box = view.section(rest.density)
@@ -703,7 +720,7 @@ def _rest_map(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> Non
             _streams(sheet, axes, view, view.section(rest.current[list(view.axes)]))
 
 
-def _rest_space(sheet: _Sheet, rest: AtRest, regions: Mapping[str, Region]) -> None:
+def _rest_space(sheet: _Sheet, rest: AtRest, regions: Named) -> None:
     """Above, the density integrated over one variable, with the current; below, cuts through its maximum."""
     slots = sheet.divided(11.4, [2.1, 2.1], 3, 1.6)
     span = _loss_range(sheet.problem, rest.density)
@@ -734,13 +751,13 @@ def _draw_marginal(
 # In time
 
 
-def _draw_motion(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> Figure:
+def _draw_motion(sheet: _Sheet, motion: Motion) -> Figure:
     draw = {1: _motion_line, 2: _motion_map, 3: _motion_space}[len(_drawn_axes(sheet.grid))]
-    draw(sheet, motion, {_short(name): region for name, region in regions.items()})
+    draw(sheet, motion)
     return sheet.finished()
 
 
-def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
+def _motion_line(sheet: _Sheet, motion: Motion) -> None:
     """The density over time and position, its profiles at some instants, and the strip."""
     view = _view(sheet.grid)
     boxes = view.section(motion.density)
@@ -754,7 +771,7 @@ def _motion_line(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -
     axes.set_ylim(0.0, 1.08 * (_linear(_common_peak(boxes[instants].max(axis=1))).vmax or 1.0))
     axes.set_ylabel(_density_words(sheet.grid.names))
     _legend_beside(axes)
-    _bands(sheet, axes, view, regions)
+    _bands(sheet, axes, view, sheet.named())
     _strip(sheet, [slots[1, 0], slots[1, 1]], slots[1, :], motion)
 
 
@@ -775,7 +792,7 @@ def _space_and_time(sheet: _Sheet, slot: SubplotSpec, view: _View, motion: Motio
     sheet.colour_bar(axes, mesh, _density_words(sheet.grid.names), "max" if cut else None)
 
 
-def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
+def _motion_map(sheet: _Sheet, motion: Motion) -> None:
     """The density at some instants, and the strip."""
     view = _view(sheet.grid)
     instants = _instants(view.section(motion.density), motion.times, SNAPSHOTS[2])
@@ -788,12 +805,12 @@ def _motion_map(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) ->
     span = _loss_range(sheet.problem, motion.density[instants].max(axis=0))
     for number, axes in enumerate(panels):
         _loss_lines(sheet, axes, view, span)
-        _outlines(sheet, axes, view, regions)
+        _outlines(sheet, axes, view, sheet.named())
         _hide_inner(axes, left=number % columns == 0, bottom=number + columns >= instants.size)
     _strip(sheet, [], slots[rows, :], motion)
 
 
-def _motion_space(sheet: _Sheet, motion: Motion, regions: Mapping[str, Region]) -> None:
+def _motion_space(sheet: _Sheet, motion: Motion) -> None:
     """The density at some instants integrated over one variable, a row for each, and the strip."""
     views = _pairs(sheet.grid, 0)
     marginals = [view.integral(motion.density) for view in views]
@@ -901,37 +918,42 @@ def _strip(sheet: _Sheet, slots: Sequence[SubplotSpec], whole: SubplotSpec, moti
     for slot, panel in zip(slots, draw, strict=True):
         axes = sheet.figure.add_subplot(slot)
         _set_ticks(axes)
-        panel(axes, sheet.grid, motion)
+        panel(sheet, axes, motion)
         _time_axis(axes, motion)
 
 
-def _means(axes: Axes, grid: Grid, motion: Motion) -> None:
-    """Mean and standard deviation of every variable."""
-    drawn = _drawn_axes(grid)
-    for number, colour in zip(drawn, LINE_COLOURS, strict=False):
+def _means(sheet: _Sheet, axes: Axes, motion: Motion) -> None:
+    """Mean and standard deviation of every variable; as shares of the box where its sides differ much."""
+    drawn = [(number, sheet.grid.axes[number]) for number in _drawn_axes(sheet.grid)]
+    lengths = [axis.upper - axis.lower for _, axis in drawn]
+    alike = max(lengths) <= ALIKE * min(lengths)
+    for (number, axis), length, colour in zip(drawn, lengths, LINE_COLOURS, strict=False):
         mean, deviation = motion.mean[:, number], np.sqrt(np.maximum(motion.covariance[:, number, number], 0.0))
+        if not alike:
+            mean, deviation = (mean - axis.lower) / length, deviation / length
         axes.fill_between(motion.times, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(motion.times, mean, color=colour, label=_short(grid.names[number], 16))
+        axes.plot(motion.times, mean, color=colour, label=_short(axis.name, 16))
     axes.set_title("Mean ± standard deviation")
-    axes.set_ylabel(_short(", ".join(grid.names[number] for number in drawn), 24))
+    axes.set_ylabel(_short(", ".join(axis.name for _, axis in drawn), 24) if alike else "share of the box")
     if len(drawn) > 1:
         _legend_beside(axes)
 
 
-def _shares(axes: Axes, grid: Grid, motion: Motion) -> None:
+def _shares(sheet: _Sheet, axes: Axes, motion: Motion) -> None:
     """Occupation of the watched regions, and what has gone through the gates."""
-    lines = {f"in {name}": values for name, values in motion.occupation.items()}
-    lines |= {f"through {gate}": values for gate, values in motion.absorbed.items()}
-    for (words, values), colour in zip(lines.items(), itertools.cycle(LINE_COLOURS)):
-        axes.plot(motion.times, values, color=colour, label=_short(words, 20))
-    top = max(float(values.max()) for values in lines.values())
+    others = itertools.cycle(GATE_COLOURS)
+    lines = [(f"in {name}", values, sheet.colours.get(name)) for name, values in motion.occupation.items()]
+    lines += [(f"through {gate}", values, None) for gate, values in motion.absorbed.items()]
+    for words, values, colour in lines:
+        axes.plot(motion.times, values, color=colour or next(others), label=_short(words, 20))
+    top = max(float(values.max()) for _, values, _ in lines)
     axes.set_ylim(0.0, 1.05 * (top if top > TINIEST else 1.0))
     axes.set_title("Where the probability is")
     axes.set_ylabel("probability")
     _legend_beside(axes)
 
 
-def _observable(axes: Axes, grid: Grid, motion: Motion) -> None:
+def _observable(sheet: _Sheet, axes: Axes, motion: Motion) -> None:
     """The mean of the loss, or else of the first observable."""
     name = "loss" if "loss" in motion.observables else next(iter(motion.observables))
     axes.plot(motion.times, motion.observables[name], color=LOSS_COLOUR)
@@ -985,8 +1007,8 @@ def _escape_line(sheet: _Sheet, escape: Escape) -> None:
     sheet.legend[f"target {_short(escape.target.name)}"] = Patch(**hatched)
 
 
-def _valley(escape: Escape) -> dict[str, Region]:
-    return {} if escape.valley is None else {f"valley {_short(escape.valley.name)}": escape.valley}
+def _valley(escape: Escape) -> Named:
+    return [] if escape.valley is None else [(f"valley {_short(escape.valley.name)}", escape.valley, VALLEY_COLOUR)]
 
 
 def _escape_map(sheet: _Sheet, escape: Escape) -> None:
