@@ -202,12 +202,17 @@ def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> 
     target = case.region(table.target, "escape.target")
     _refuse_undefined(target.level, problem, "escape.target")
     point_weights(problem.grid, table.start, "escape.start")
-    if target.level(np.array(table.start)[:, None])[0] > 0.0:
+    start = np.array(table.start)[:, None]
+    if target.level(start)[0] > 0.0:
         found = f"the start lies inside the target {target.name!r}"
         raise CaseError("escape.start", found, "It must lie outside", "Move the start or shrink the target")
     generator.killed(target, "escape.target")
     if table.valley is not None:
-        _refuse_undefined(case.region(table.valley, "escape.valley").level, problem, "escape.valley")
+        valley = case.region(table.valley, "escape.valley")
+        _refuse_undefined(valley.level, problem, "escape.valley")
+        if not valley.level(start)[0] > 0.0:
+            found = f"the start lies outside the valley {valley.name!r}"
+            raise CaseError("escape.valley", found, "It must lie inside", "Move the start or widen the valley")
 
 
 @final

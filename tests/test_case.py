@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -597,6 +600,8 @@ MODELLED = [
      'condition or one of [regions]: left, right. Did you mean "right"?'),
     ('target = "right"', 'target = "x > log(x)"', "target =", "escape.target: it is nan in cell (0) at x = -1.9. "),
     ('target = "right"', 'target = "right"\nvalley = "lft"', "valley =", 'escape.valley: "lft" is not a known '),
+    ('target = "right"', 'target = "right"\nvalley = "x > 0.5"', "valley =", "escape.valley: the start lies outside "
+     "the valley 'x > 0.5'. It must lie inside. Move the start or widen the valley."),
 ]  # fmt: skip
 
 
@@ -608,6 +613,38 @@ def test_refused_by_the_model(old, new, pointed, message, tmp_path):
     with pytest.raises(CaseError) as caught:
         fpsolve.check(path)
     assert str(caught.value).startswith(f"{path} line {line}, {message}")
+
+
+# --- whatever stands wherever: an answer or a refusal in our words, never a traceback
+
+JUNK = [
+    "", "x", "hot", "0", "1/0", "x > 0", "(", "log(x)", "sqrt(x)", "1e308*x*10", "é", 0, 1, -1, 3, 10**18, 10**400, 0.5,
+    1e-300, 1e300, float("nan"), float("inf"), True, [], [0], ["x"], [[]], [[1.0]], [["x"]], [1.0, 2.0],
+    [[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [3.0]], {}, {"a": 1}, [{"steps": 1, "value": 2.0}],
+]  # fmt: skip
+
+
+def places(table: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where a value stands: every key and every entry of a list."""
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("place", list(places(tomllib.loads(WELL))), ids=lambda place: ".".join(map(str, place)))
+def test_junk_anywhere_is_answered_or_refused(place):
+    *way, last = place
+    for junk in JUNK:
+        content = table = tomllib.loads(WELL)
+        for part in way:
+            table = table[part]
+        table[last] = junk
+        with contextlib.suppress(CaseError):
+            fpsolve.check(parse_case(content, "well"))
+    del table[last]
+    with contextlib.suppress(CaseError):
+        fpsolve.check(parse_case(content, "well"))
 
 
 # --- where it is: paths and lines

@@ -159,9 +159,8 @@ def case(request: pytest.FixtureRequest) -> tuple[Problem, Results]:
     return found
 
 
-@pytest.mark.parametrize("case", CASES, indirect=True)
-def test_files_appear_complete(case, tmp_path):
-    problem, given = case
+def test_files_appear_complete(one, tmp_path):
+    problem, given = one
     stem = tmp_path / "made" / "case.v2"
     paths = draw_figures(problem, "A title", stem, **given)
     assert [path.name for path in paths] == ["case.v2-density.png", "case.v2-time.png", "case.v2-escape.png"]

@@ -42,4 +42,5 @@ def detailed_balance(generator: Generator, probability: FloatArray) -> float:
     edges = generator.edges
     there = edges.forward * probability[edges.origin]
     back = edges.backward * probability[edges.end]
-    return float(np.abs(there - back).max(initial=0.0) / max(there.max(initial=0.0), back.max(initial=0.0), 1e-300))
+    busiest = max(there.max(initial=0.0), back.max(initial=0.0), np.finfo(np.float64).tiny)
+    return float(np.abs(there - back).max(initial=0.0) / busiest)

@@ -72,7 +72,7 @@ def stationary(
         observables={name: float(value(positions) @ probability) for name, value in (observables or {}).items()},
         entropy_production=entropy_production(generator, probability),
         detailed_balance=detailed_balance(generator, probability),
-        imbalance=float(np.abs(generator.apply(probability)).max() / traffic.max()),
+        imbalance=float(np.abs(generator.apply(probability)).max() / max(traffic.max(), np.finfo(np.float64).tiny)),
         tail_mass=tail_mass(grid, probability),
         reversible=rest.reversible,
     )

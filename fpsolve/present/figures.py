@@ -504,16 +504,15 @@ def _legend_shape(words: Sequence[str], width: float) -> tuple[int, int]:
 
 
 def _aspect(view: _View) -> float:
-    """Height over width of an image: true to scale where it stands alone and is no strip."""
+    """Height over width of an image: about true to scale in the plane, unless that makes it a strip."""
     ratio = view.extents[1] / view.extents[0]
     return ratio if len(_drawn_axes(view.grid)) == 2 and 0.4 <= ratio <= 1.6 else PLAIN_ASPECT
 
 
-def _set_ticks(*panels: Axes) -> None:
+def _set_ticks(axes: Axes) -> None:
     """A few ticks at round numbers: each costs time, and crowds its neighbours."""
-    for axes in panels:
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=NICE_STEPS))
 
 
 def _legend_beside(axes: Axes) -> None:

@@ -47,7 +47,8 @@ def write_result(report: Report, path: Path, case_text: str) -> None:
             _write_analyses(file, report)
         os.replace(temporary, path)
     except OSError as error:
-        raise RunError(str(path), f"the result cannot be written ({error.strerror or error})", "", "Free some space") from None
+        found = f"the result cannot be written ({error.strerror or error})"
+        raise RunError(str(path), found, "", "Free some space") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -47,10 +47,10 @@ class Step:
 class ImplicitStepper:
     """Steps of one length through dP/dt = Q P, with one factorisation.
 
-    The new state is the old one minus the divergence of time-integrated edge currents, so what leaves one cell
-    arrives in another. Where the fourth-order currents would take more than a cell has, four implicit Euler steps
-    of a quarter of the length (the same matrix; positive for any length) serve instead, corrected towards fourth
-    order as far as every cell stays >= 0 (Zalesak 1979).
+    Probability is complete: the new state is balanced against what went out through the gates. Where the fourth-order
+    step would take more from a cell than it has, four implicit Euler steps of a quarter of the length (the same
+    matrix; positive for any length) serve instead, corrected towards fourth order along the edges as far as every
+    cell stays >= 0 (Zalesak 1979).
     """
 
     generator: Generator
@@ -64,13 +64,13 @@ class ImplicitStepper:
 
     def step(self, probability: FloatArray) -> Step:
         """Advance by one time step."""
-        stages = self._stages(probability)
+        stages, slopes = self._stages(probability)
         mean = self.time_step * np.tensordot(WEIGHTS, stages, 1)  # integral of P over the step, fourth order
-        doubt = self.generator.apply(self.time_step * np.tensordot(ERROR_WEIGHTS, stages, 1))
-        error = float(np.abs(doubt).sum())
-        proposed = probability + self.generator.apply(mean)
+        error = float(np.abs(np.tensordot(ERROR_WEIGHTS, slopes, 1)).sum())
+        proposed = stages[-1]
         if proposed.min() >= 0.0:
-            return Step(proposed, self.generator.outflow(mean), error, False)
+            left = self.generator.outflow(mean)
+            return Step(_balanced(proposed, probability.sum() - left.sum()), left, error, False)
         limited, left = self._limited(probability, mean)
         return Step(limited, left, error + float(np.abs(limited - proposed).sum()), True)
 
@@ -78,15 +78,19 @@ class ImplicitStepper:
         """(1 - DIAGONAL * time_step * Q)^-1 right."""
         return self.resolvent.solve(right / (DIAGONAL * self.time_step))
 
-    def _stages(self, probability: FloatArray) -> FloatArray:
-        """Stage values (stages, cells). A stage's slope is read off its own equation: (value - right) / DIAGONAL."""
+    def _stages(self, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Stage values and time_step * Q values, (stages, cells) each; the last value is the new state.
+
+        A slope is read off its stage's own equation, (value - right) / DIAGONAL: Q itself would multiply rounding
+        errors by the largest rate.
+        """
         stages = np.empty((len(STAGES), probability.size))
         slopes = np.empty_like(stages)
         for number, coefficients in enumerate(STAGES):
             right = probability + np.tensordot(coefficients, slopes[:number], 1)
             stages[number] = self._implicit(right)
             slopes[number] = (stages[number] - right) / DIAGONAL
-        return stages
+        return stages, slopes
 
     def _limited(self, probability: FloatArray, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The state and what left, with the integral over the step limited so that no cell falls below zero."""
@@ -98,15 +102,14 @@ class ImplicitStepper:
         edges, exits = generator.edges, generator.exits
         extra = generator.current(mean - low)
         leaving = exits.rate * (mean - low)[exits.cell]
-        base = np.maximum(probability + generator.apply(low), 0.0)
-        result = np.empty_like(base)
-        kernels.limit_transport(edges.origin, edges.end, extra, exits.cell, leaving, base, result)
+        result = np.empty_like(state)
+        kernels.limit_transport(edges.origin, edges.end, extra, exits.cell, leaving, np.maximum(state, 0.0), result)
         left = generator.outflow(low) + np.bincount(exits.gate, leaving, minlength=len(exits.gates))
-        return self._balanced(result, probability.sum() - left.sum()), left
+        return _balanced(result, probability.sum() - left.sum()), left
 
-    @staticmethod
-    def _balanced(values: FloatArray, total: float) -> FloatArray:
-        """Clip rounding errors below zero, and give their sum back by a common factor (1 to about 1e-15)."""
-        clipped = np.maximum(values, 0.0)
-        mass = clipped.sum()
-        return clipped * (total / mass) if mass > 0.0 else clipped
+
+def _balanced(values: FloatArray, total: float) -> FloatArray:
+    """Values clipped at zero and scaled to a known sum: takes back rounding errors, eps * rate * time_step of them."""
+    clipped = np.maximum(values, 0.0)
+    mass = clipped.sum()
+    return clipped * (max(total, 0.0) / mass) if mass > 0.0 else clipped
