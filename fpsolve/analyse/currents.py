@@ -7,6 +7,9 @@ import numpy as np
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.grid import FloatArray
 
+# Edge currents below this share of the traffic are as good as none: what the quadrature of a gradient leaves.
+NOTICEABLE_CURRENT = 1e-5
+
 
 def current_density(generator: Generator, probability: FloatArray) -> FloatArray:
     """Current density at the cell centres, (axes, cells): the mean of the two faces of each cell.

@@ -34,6 +34,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
+from fpsolve.analyse.currents import NOTICEABLE_CURRENT
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
@@ -58,7 +59,6 @@ SEEN_CELLS = 100_000  # that are asked for their loss
 LOSS_LINES = 10  # where there is something to see; as many again beyond
 WEAKEST = 1e-3  # share of the strongest current below which none is drawn
 FAINTEST = 1e-2  # the same for arrows
-REVERSIBLE = 1e-10  # AtRest.detailed_balance up to which currents are rounding
 TINIEST = 1e-280  # smaller values are drawn as zero: the scales of matplotlib underflow
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
 ALIKE = 10.0  # ratio of the box's sides up to which their means are drawn to one scale
@@ -684,7 +684,7 @@ def _occupied(name: str, rest: AtRest) -> str:
 
 def _flows(rest: AtRest) -> bool:
     """Whether there is a current at rest that is not rounding."""
-    return rest.detailed_balance > REVERSIBLE
+    return rest.detailed_balance > NOTICEABLE_CURRENT
 
 
 def _rest_line(sheet: _Sheet, rest: AtRest, regions: Named) -> None:

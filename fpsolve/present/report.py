@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from fpsolve.analyse.currents import NOTICEABLE_CURRENT
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
@@ -206,7 +207,7 @@ def _rest_words(rest: AtRest) -> str:
     parts += [f"mean {name} {value:.4g}" for name, value in rest.observables.items()]
     if not parts:
         parts.append(f"mean ({', '.join(f'{value:.4g}' for value in rest.mean)})")
-    if rest.detailed_balance > 1e-10:
+    if rest.detailed_balance > NOTICEABLE_CURRENT:
         parts.append(f"entropy production {rest.entropy_production:.4g}")
     return "   ".join(parts)
 
