@@ -194,6 +194,23 @@ def test_a_step_of_any_length_keeps_probability_positive_and_complete(tensor, wa
     assert probability.sum() + left == pytest.approx(1.0, abs=1e-12 if generator.closed else 1e-10)
 
 
+@pytest.mark.parametrize("tensor", ["round", "condition 100, turned"])
+def test_a_limited_step_is_far_better_than_the_positive_method(tensor):
+    """Four implicit Euler steps are positive but of first order; corrected, state and outflow are much closer."""
+    generator = Generator.of(with_drift(box((12, 11), walls="absorbing"), ["3 - x", "-5*y"], TENSORS[tensor]))
+    size, matrix = generator.grid.size, with_gates(generator)
+    exact, euler = expm(0.01 * matrix), np.linalg.inv(np.eye(len(matrix)) - 0.0025 * matrix)
+    euler, stepper = np.linalg.matrix_power(euler, 4), ImplicitStepper.of(generator, 0.01)
+    for cell in range(0, size, 7):
+        point = np.eye(len(matrix))[cell]
+        step, wanted, positive = stepper.step(point[:size]), exact @ point, euler @ point
+        assert step.limited
+        for found, part in ((step.probability, slice(size)), (step.left, slice(size, None))):
+            error = error_l1(found, wanted[part])
+            assert error < 0.3 * error_l1(positive[part], wanted[part])
+            assert error <= step.error
+
+
 @pytest.mark.parametrize("tensor", TENSORS)
 def test_probability_is_complete_after_a_very_long_rest(tensor):
     """Steps grow without bound at rest; rounding errors of rate * step * P must not add up to a change of mass."""
