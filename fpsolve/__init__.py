@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, TensorNoise
     from fpsolve.model.problem import Problem
     from fpsolve.model.region import Region
-    from fpsolve.pipeline import check, run
+    from fpsolve.pipeline import run
+    from fpsolve.preview import check
 
 # Where each public name lives; looked up on first use, so that `import fpsolve` is quick.
 _HOMES = {
@@ -39,7 +40,8 @@ _HOMES = {
     "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "TensorNoise"),
     "fpsolve.model.problem": ("Problem",),
     "fpsolve.model.region": ("Region",),
-    "fpsolve.pipeline": ("check", "run"),
+    "fpsolve.pipeline": ("run",),
+    "fpsolve.preview": ("check",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

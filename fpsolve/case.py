@@ -11,7 +11,7 @@ import keyword
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -259,6 +259,7 @@ PATH_PART = re.compile(r"""\"([^"]*)\"|'([^']*)'|([^."']+)""")
 LONGEST_SHOWN = 60  # characters of a value in a message
 
 AnyTable = TypeVar("AnyTable", bound=Table)
+Answer = TypeVar("Answer")
 
 
 @final
@@ -358,6 +359,20 @@ def load_case(path: str | Path, overrides: Sequence[str] = ()) -> Case:
         return parse_case(content, file.stem)
     except CaseError as error:
         raise located(error, file, overrides) from None
+
+
+def with_case(case: Case | str | Path, overrides: Sequence[str], work: Callable[[Case], Answer]) -> Answer:
+    """Do some work with a case, or with the case file at a path; its CaseErrors then name the file and the line."""
+    if isinstance(case, Case):
+        if overrides:
+            found = f"{len(overrides)} given beside a Case, which is already read"
+            raise CaseError("overrides", found, "They change the text of a case file", "Use load_case(path, overrides)")
+        return work(case)
+    loaded = load_case(case, overrides)
+    try:
+        return work(loaded)
+    except CaseError as error:
+        raise located(error, Path(case), overrides) from None
 
 
 def located(error: CaseError, file: Path, overrides: Sequence[str] = ()) -> CaseError:

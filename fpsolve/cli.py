@@ -63,12 +63,10 @@ def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
 
     Exit codes: 0 all are fine, 2 one is not.
     """
-    from fpsolve import pipeline
-
     worst = 0
     for case in cases:
         try:
-            click.echo(pipeline.check(case, overrides).as_text())
+            click.echo(preview.check(case, overrides).as_text())
         except FpsolveError as error:
             click.echo(f"Error: {error}", err=True)
             worst = max(worst, error.exit_code)

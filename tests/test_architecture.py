@@ -20,6 +20,7 @@ ROOMS = (
     ("pipeline",),
     ("sweep",),
     ("refine",),
+    ("preview",),
     ("expect",),
     ("case",),
     ("present",),

@@ -68,15 +68,15 @@ def escape(
     time entering at the start, the population outside the target over the absorbed flux (the same number);
     valley flux over population: probability in the valley over the net flux through its surface.
 
-    Raises CaseError for a start outside the grid or inside the target, or a target without cells; RunError when
-    the barrier is too deep for the elimination.
+    Raises CaseError for a start outside the grid or the valley or inside the target, or a target without cells;
+    RunError when the barrier is too deep for the elimination.
     """
     generator = problem if isinstance(problem, Generator) else Generator.of(problem)
     problem, grid = generator.problem, generator.grid
     goal = target if isinstance(target, Region) else problem.region(target, "escape.target")
     basin = problem.region(valley, "escape.valley") if isinstance(valley, str) else valley
-    point = tuple(float(coordinate) for coordinate in start)
-    weights = _start_weights(problem, point, goal)
+    point = tuple(float(coordinate) for coordinate in np.atleast_1d(start))
+    weights = start_weights(problem, point, goal, basin)
     killed = generator.killed(goal, "escape.target")
     passage = Passage.of(killed)
     population = passage.population(weights.inject(grid.size))
@@ -101,11 +101,18 @@ def escape(
     )
 
 
-def _start_weights(problem: Problem, point: tuple[float, ...], target: Region) -> PointWeights:
+def start_weights(
+    problem: Problem, point: Sequence[float], target: Region, valley: Region | None = None
+) -> PointWeights:
+    """The start as weights on cells. Raises CaseError outside the grid or the valley, or inside the target."""
     weights = point_weights(problem.grid, point, "escape.start")
-    if target.level(np.array(point)[:, None])[0] > 0.0:
+    position = np.array(point)[:, None]
+    if target.level(position)[0] > 0.0:
         found = f"the start ({', '.join(f'{x:g}' for x in point)}) lies inside the target {target.name!r}"
         raise CaseError("escape.start", found, "It must lie outside", "Move the start or shrink the target")
+    if valley is not None and not valley.level(position)[0] > 0.0:
+        found = f"the start ({', '.join(f'{x:g}' for x in point)}) lies outside the valley {valley.name!r}"
+        raise CaseError("escape.valley", found, "It must lie inside", "Move the start or widen the valley")
     return weights
 
 

@@ -14,7 +14,7 @@ from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.initial import AbstractInitial
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
@@ -23,6 +23,7 @@ from fpsolve.solve.evolve import Counts
 
 DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-6
+ROUNDING = 1e-9  # of a sum of probabilities given by hand
 
 
 @final
@@ -62,7 +63,7 @@ def evolve(
     save: int = DEFAULT_SAVED,
     times: Sequence[float] | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
-    watch: Mapping[str, Region] | None = None,
+    watch: Mapping[str, Region | str] | None = None,
     observables: Mapping[str, Field] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Motion:
@@ -86,8 +87,12 @@ def evolve(
     instants = _instants(until, save, times)
     if not (np.isfinite(tolerance) and tolerance > 0.0):
         raise CaseError("evolve.tolerance", f"it is {tolerance:g}", "It must be a number above 0", "Try 1e-6")
-    start = initial.probability(problem) if isinstance(initial, AbstractInitial) else np.asarray(initial, np.float64)
-    weights = {name: region.weights(grid) for name, region in (watch or {}).items()}
+    start = initial.probability(problem) if isinstance(initial, AbstractInitial) else _given(initial, grid)
+    regions = {
+        name: problem.region(given, "evolve.watch") if isinstance(given, str) else given
+        for name, given in (watch or {}).items()
+    }
+    weights = {name: region.weights(grid) for name, region in regions.items()}
     counts = Counts()
     saved = []
     for moment in solver.evolve(generator, start, instants, tolerance, counts):
@@ -95,6 +100,17 @@ def evolve(
         if progress is not None:
             progress(moment.time)
     return _gathered(generator, saved, counts, weights, observables or {})
+
+
+def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
+    """A starting probability given as an array, checked."""
+    probability = np.asarray(initial, dtype=np.float64).ravel()
+    if probability.size != grid.size:
+        raise CaseError("initial", f"{probability.size} values", f"The grid has {grid.size} cells", "Give one per cell")
+    if not (probability >= 0.0).all() or not abs(probability.sum() - 1.0) <= ROUNDING:
+        found = f"the smallest value is {probability.min():g} and the sum {probability.sum():g}"
+        raise CaseError("initial", found, "Probabilities are not negative and sum to 1", "Divide by the sum")
+    return probability
 
 
 def _instants(until: float | None, save: int, times: Sequence[float] | None) -> FloatArray:

@@ -50,8 +50,9 @@ class Axis:
         if not self.lower < self.upper:
             found = f"min = {self.lower:g} is not below max = {self.upper:g}"
             raise CaseError(where, found, "An axis needs min < max", "Exchange them or widen the axis")
-        if self.cells < 1:
-            raise CaseError(where, f"cells = {self.cells}", "An axis needs at least 1 cell", "Try cells = 100")
+        if not isinstance(self.cells, int | np.integer) or self.cells < 1:
+            required = "An axis needs a whole number of cells, at least 1"
+            raise CaseError(where, f"cells = {self.cells}", required, "Try cells = 100")
         if (self.walls[0] == "periodic") != (self.walls[1] == "periodic"):
             found = f"one end is periodic, the other {self.walls[1] if self.walls[0] == 'periodic' else self.walls[0]}"
             raise CaseError(f"walls.{self.name}", found, "A periodic axis joins both ends", 'Write "periodic" once')
@@ -103,6 +104,9 @@ class Grid:
         if not 1 <= len(axes) <= MOST_AXES:
             found = f"{len(axes)} axes ({', '.join(axes) or 'none'})"
             raise CaseError("grid", found, "A grid has 1 to 3 axes", "Give one entry per variable")
+        for name, axis in axes.items():
+            if not isinstance(axis, Axis) and len(axis) != 3:
+                raise CaseError(f"grid.{name}", f"{axis!r}", "An axis is (lower, upper, cells) or an Axis", "")
         made = tuple(axis if isinstance(axis, Axis) else Axis(name, *axis) for name, axis in axes.items())
         object.__setattr__(self, "axes", made)
 

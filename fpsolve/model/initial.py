@@ -43,6 +43,8 @@ class Gaussian(AbstractInitial):
         grid, where = problem.grid, "initial.gaussian"
         if (self.covariance is None) == (self.width is None):
             raise CaseError(where, "a Gaussian needs exactly one of covariance and width", "", "")
+        if self.width is not None and not self.width > 0.0:
+            raise CaseError(f"{where}.width", f"it is {self.width:g}", "A width must be above 0", "")
         point_weights(grid, self.mean, f"{where}.mean")
         matrix = self.covariance if self.width is None else self.width**2 * np.eye(grid.dimensions)
         covariance = symmetric_matrix(matrix if matrix is not None else 0.0, grid.dimensions, f"{where}.covariance")

@@ -283,5 +283,5 @@ def _divergence(matrix: Field) -> PointFunction:
 
 
 def _positive(where: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0.0):
-        raise CaseError(where, f"it is {value:g}", "It must be a finite number above 0", "")
+    if not (isinstance(value, int | float | np.number) and np.isfinite(value) and value > 0.0):
+        raise CaseError(where, f"it is {value}", "It must be a finite number above 0", "")

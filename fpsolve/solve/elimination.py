@@ -7,7 +7,7 @@ energies is beyond it; whoever calls it checks signs and flux balance and refuse
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -105,11 +105,17 @@ def refuse_too_large(grid: Grid) -> None:
     needed, available = memory_needed(grid), memory_available()
     if needed > available:
         shape = " x ".join(str(axis.cells) for axis in grid.axes)
-        share = (available / needed) ** (1.0 / grid.dimensions)
-        suggested = " x ".join(str(max(1, int(0.9 * share * axis.cells))) for axis in grid.axes)
+        share = 0.9
+        while memory_needed(_shrunk(grid, share)) > available:
+            share *= 0.9
+        suggested = " x ".join(str(axis.cells) for axis in _shrunk(grid, share).axes)
         raise CaseError(
             "grid",
             f"{shape} cells need about {needed / 2**30:.3g} GiB",
             f"This machine has {available / 2**30:.3g} GiB",
             f"Use about {suggested} cells",
         )
+
+
+def _shrunk(grid: Grid, share: float) -> Grid:
+    return Grid(**{axis.name: replace(axis, cells=max(1, int(share * axis.cells))) for axis in grid.axes})

@@ -88,6 +88,9 @@ class _March:
     def guess_first_step(self, initial: FloatArray, interval: float) -> None:
         """A first step in which about a tenth of the probability moves on."""
         moving = float(np.abs(self.generator.apply(initial)).sum())
+        if not np.isfinite(moving):
+            found = f"probability moves at a rate of {moving} at the start"
+            raise RunError("evolve", found, "Rates must be finite", "Check the size of the drift and the diffusion")
         self.halvings = int(np.clip(np.ceil(np.log2(max(interval * moving / 0.1, 1.0))), 0, MOST_HALVINGS))
         self.last_interval = interval
         self.first_step = interval / 2**self.halvings
@@ -101,7 +104,7 @@ class _March:
     def through(self, moment: Moment, interval: float, time: float) -> Moment:
         """March through one saved interval."""
         shift = int(np.round(np.log2(interval / self.last_interval)))
-        self.halvings, self.last_interval = max(0, self.halvings + shift), interval
+        self.halvings, self.last_interval = min(max(0, self.halvings + shift), MOST_HALVINGS), interval
         probability, left = moment.probability, moment.left
         done, whole = 0, 1 << MOST_HALVINGS  # position in the interval in units of the shortest step
         while done < whole:
