@@ -63,6 +63,8 @@ def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
 
     Exit codes: 0 all are fine, 2 one is not.
     """
+    from fpsolve import preview
+
     worst = 0
     for case in cases:
         try:

@@ -563,7 +563,8 @@ MODELLED = [
     ("min = -2.0, max = 2.0", "min = 2.0, max = -2.0", "x = {", "grid.x: min = 2 is not below max = -2. An axis needs "
      "min < max. Exchange them or widen the axis."),
     ("min = -2.0", "min = 2.0", "x = {", "grid.x: min = 2 is not below max = 2. "),
-    ("cells = 20", "cells = 0", "x = {", "grid.x: cells = 0. An axis needs at least 1 cell. Try cells = 100."),
+    ("cells = 20", "cells = 0", "x = {", "grid.x: cells = 0. An axis needs a whole number of cells, "
+     "at least 1. Try cells = 100."),
     ('x = "reflecting"', 'x = ["periodic", "reflecting"]', 'x = ["per', "walls.x: one end is periodic, the other "
      'reflecting. A periodic axis joins both ends. Write "periodic" once.'),
     (f'loss = "(x**2 - a)**2"\n\n[landscape.parameters]\na = 1.0\n\n[noise]\n{CONSTANT}\n\n[grid]\n{AXIS}\n\n[walls]\n'

@@ -67,7 +67,7 @@ def test_differences_wrap_on_a_periodic_axis():
         (lambda: Axis("y", math.nan, 1.0, 10), r"grid\.y: a bound is nan\. Bounds must be finite numbers"),
         (lambda: Axis("y", 0.0, math.inf, 10), r"grid\.y: a bound is inf\. Bounds must be finite numbers"),
         (lambda: Axis("y", -math.inf, 1.0, 10), r"grid\.y: a bound is -inf"),
-        (lambda: Axis("z", 0.0, 1.0, 0), r"grid\.z: cells = 0\. An axis needs at least 1 cell"),
+        (lambda: Axis("z", 0.0, 1.0, 0), r"grid\.z: cells = 0\. An axis needs a whole number of cells, at least 1"),
         (
             lambda: Axis("x", 0.0, 1.0, 9, ("periodic", "absorbing")),
             r"walls\.x: one end is periodic, the other absorbing\. A periodic axis joins both ends",

@@ -108,10 +108,10 @@ def start_weights(
     weights = point_weights(problem.grid, point, "escape.start")
     position = np.array(point)[:, None]
     if target.level(position)[0] > 0.0:
-        found = f"the start ({', '.join(f'{x:g}' for x in point)}) lies inside the target {target.name!r}"
+        found = f"the start lies inside the target {target.name!r}"
         raise CaseError("escape.start", found, "It must lie outside", "Move the start or shrink the target")
     if valley is not None and not valley.level(position)[0] > 0.0:
-        found = f"the start ({', '.join(f'{x:g}' for x in point)}) lies outside the valley {valley.name!r}"
+        found = f"the start lies outside the valley {valley.name!r}"
         raise CaseError("escape.valley", found, "It must lie inside", "Move the start or widen the valley")
     return weights
 
