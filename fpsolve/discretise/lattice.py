@@ -23,8 +23,9 @@ def lattice(problem: Problem) -> Lattice:
         returned = sum over dropped offsets of weight/2 g g^T,   g = tangential part - n D_tn / D_nn,
 
     n the normal part of the offset. It is zero for a diagonal D, restores second order at the wall for any other,
-    and never leaves a cell without an edge. In a channel one cell wide it gives exactly the effective diffusivity
-    D_tt - D_tn D_nt / D_nn.
+    and never leaves a cell without an edge. In a channel or slab one cell wide it gives exactly the effective
+    diffusion D_tt - D_tn D_nt / D_nn. (Where two walls meet in three dimensions it is only of the right size; that
+    line is too thin to matter.)
     """
     grid = problem.grid
     scaled = problem.diffusion_at_cells / np.multiply.outer(grid.spacings, grid.spacings)[..., None]
