@@ -11,6 +11,7 @@ from fpsolve.analyse.escape import Escape, escape
 from fpsolve.analyse.motion import Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
 from fpsolve.case import Case, with_case
+from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import RunError
 from fpsolve.expect import check_expectations
@@ -57,7 +58,7 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> 
     rest = _at_rest(case, generator, progress)
     motion = _in_time(case, generator, rest, progress)
     out = _escape(case, generator, progress)
-    report = Report(case.name, case.title, generator, rest, motion, out)
+    report = Report(case.name, case.title, generator, rest, motion, out, cells_across(case.problem))
     report = replace(report, checks=check_expectations(case, report))
     if output is not None:
         report = _written(case, report, output, figures, progress)

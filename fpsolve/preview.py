@@ -11,14 +11,14 @@ import numpy as np
 
 from fpsolve.analyse.escape import start_weights
 from fpsolve.case import Case, EscapeTable, EvolveTable, with_case
-from fpsolve.discretise.exponents import local_shape
+from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.expect import refuse_malformed
 from fpsolve.model.fields import Field
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
-from fpsolve.solve.elimination import memory_available, memory_needed, refuse_too_large, seconds_needed
+from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
 
 # A feature is drawn well when this many cells fit in its standard deviation.
 ENOUGH_CELLS = 4.0
@@ -59,7 +59,7 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, problem: Problem) -> None
         initial.probability(problem)
     for text in table.watch:
         _refuse_undefined(case.region(text, "evolve.watch").level, problem, "evolve.watch")
-    grid, available = problem.grid, memory_available()
+    grid, available = problem.grid, memory_of_machine()
     each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
     if (table.saved + 1) * each > available:
         raise CaseError(
@@ -91,7 +91,7 @@ class Preview:
     cells_across: dict[str, float]
     suggested_cells: dict[str, int]
     memory: float
-    memory_available: float
+    memory_of_machine: float
     seconds: float
 
     def as_text(self) -> str:
@@ -101,11 +101,11 @@ class Preview:
         resolution = f"cells across the narrowest feature: {narrowest}; enough would be {grid}"
         return "\n".join(
             [
-                f"{self.case}   fine",
+                f"{self.case}   {'fine' if min(self.cells_across.values()) >= 1.0 else 'under-resolved'}",
                 f"  generator   {self.lattice}",
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
-                f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_available / 2**20:.0f} MiB",
+                f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_of_machine / 2**20:.0f} MiB",
                 f"  time        about {self.seconds:.1f} s for each factorisation",
             ]
         )
@@ -122,8 +122,7 @@ def _check(case: Case) -> Preview:
     generator = Generator.of(problem)
     refuse_bad_questions(case, generator)
     grid = problem.grid
-    widths = _narrowest(problem)
-    across = dict(zip(grid.names, widths, strict=True))
+    across = cells_across(problem)
     enough = {
         axis.name: max(axis.cells, int(np.ceil(axis.cells * ENOUGH_CELLS / max(across[axis.name], 1e-3))))
         if across[axis.name] < ENOUGH_CELLS
@@ -139,18 +138,6 @@ def _check(case: Case) -> Preview:
         across,
         enough,
         memory,
-        memory_available(),
+        memory_of_machine(),
         seconds_needed(grid),
     )
-
-
-def _narrowest(problem: Problem) -> list[float]:
-    """Width, in cells, of the narrowest well or saddle along each axis; infinite where there is none.
-
-    The cells that hold a stationary point of ln p are those where the slope is below what the curvature makes of it
-    within one cell.
-    """
-    slope, curvature = local_shape(problem)
-    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0)
-    sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
-    return [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]

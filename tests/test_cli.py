@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fpsolve import cli, pipeline
-from fpsolve.solve.elimination import memory_available
+from fpsolve.solve.elimination import memory_of_machine
 from fpsolve.version import __version__
 
 WELL = """\
@@ -401,7 +401,7 @@ def test_too_large_a_grid_is_refused_before_anything_is_made(command, well, monk
     assert (result.exit_code, result.stdout) == (2, "")
     said = result.stderr.splitlines()[-1]
     assert said.startswith(f"Error: {well} line 8, grid: 5000 x 5000 x 5000 cells need about ")
-    assert f" GiB. This machine has {memory_available() / 2**30:.3g} GiB. Use about " in said
+    assert f" GiB. This machine has {memory_of_machine() / 2**30:.3g} GiB. Use about " in said
 
 
 # --- check
@@ -417,7 +417,7 @@ def test_check_looks_ahead(well):
     assert lines[3].startswith("  resolution  cells across the narrowest feature: x ")
     assert "; enough would be x " in lines[3]
     assert lines[4].startswith("  memory      about ")
-    assert f" MiB of {memory_available() / 2**20:.0f} MiB" in lines[4]
+    assert f" MiB of {memory_of_machine() / 2**20:.0f} MiB" in lines[4]
     assert lines[5].startswith("  time        about ")
 
 

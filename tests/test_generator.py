@@ -296,8 +296,8 @@ def test_a_cell_on_the_edge_of_the_target_is_absorbed():
 
 def test_absorbing_walls_and_targets_keep_their_own_gates():
     problem = free(box((8, 6), walls=["absorbing", "reflecting"]), np.eye(2))
-    killed = Generator.of(problem).killed(problem.region("x**2 + y**2 < 0.2"), "disc")
-    assert killed.exits.gates == ("x_min", "x_max", "disc")
+    killed = Generator.of(problem).killed(problem.region("x**2 + y**2 < 0.2"))
+    assert killed.exits.gates == ("x_min", "x_max", "x**2 + y**2 < 0.2")
     outflow = killed.outflow(random_probability(killed))
     assert (outflow > 0.0).all()
 

@@ -25,6 +25,7 @@ from problems import (
 from fpsolve.analyse.escape import escape
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
+from fpsolve.model.grid import Axis, Grid
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import ConstantNoise
 from fpsolve.model.problem import Problem
@@ -369,7 +370,7 @@ def test_bad_escapes_are_refused(start, target, message):
 
 
 def test_a_grid_beyond_the_memory_of_the_machine_is_refused(monkeypatch):
-    monkeypatch.setattr(elimination, "memory_available", lambda: 2.0**20)
+    monkeypatch.setattr(elimination, "memory_of_machine", lambda: 2.0**20)
     message = r"grid: 60 x 60 cells need about .* GiB\. This machine has 0\.000977 GiB\. Use about \d+ x \d+ cells"
     with pytest.raises(CaseError, match=message):
         escape(rotated_quartic(60, 0.1), start=ROTATED_START, target=f"{U} > 0.5")
@@ -378,3 +379,17 @@ def test_a_grid_beyond_the_memory_of_the_machine_is_refused(monkeypatch):
 def test_a_valley_without_the_start_is_refused():
     with pytest.raises(CaseError, match=r"escape\.valley: the start lies outside the valley 'x > 5'"):
         escape(quartic_line(50, 5), start=(-1.0,), target="x > 0.5", valley="x > 5")
+
+
+def test_a_start_within_a_cell_of_the_target_is_refused():
+    with pytest.raises(CaseError, match=r"escape\.start: the start lies within a cell of the target"):
+        escape(quartic_line(50, 5), start=(0.499,), target="x > 0.5")
+
+
+def test_absorbing_walls_take_their_share():
+    """Free diffusion from 0.3 in [0, 1]: the right end comes first with probability 0.3, after 0.3 * 0.7 / (2 D)."""
+    grid = Grid(x=Axis("x", 0.0, 1.2, 60, ("absorbing", "reflecting")))
+    problem = Problem(Landscape(drift=["0"], variables=("x",)), ConstantNoise(diffusion=[[0.4]]), grid)
+    out = escape(problem, start=(0.3,), target="x > 1")
+    assert out.splitting["x > 1"] == pytest.approx(0.3, abs=1e-12)  # linear functions are exact: rounding
+    assert out.splitting["x_min"] == pytest.approx(0.7, abs=1e-12)

@@ -12,7 +12,7 @@ import pytest
 import fpsolve
 from fpsolve import CaseError, RunError
 from fpsolve.case import Case, parse_case
-from fpsolve.solve.elimination import memory_available
+from fpsolve.solve.elimination import memory_of_machine
 
 NAMES = ("x", "y", "z")
 # Escape over a barrier of four thermal energies in any number of dimensions, everything asked for.
@@ -270,8 +270,8 @@ def test_bad_questions(change, message, monkeypatch):
 
 def test_too_many_saved_densities():
     each = 8 * 12 * 3  # bytes: probability, density, current in 12 cells
-    most = int(0.5 * memory_available() / each)
-    many = int(memory_available() / each) + 1
+    most = int(0.5 * memory_of_machine() / each)
+    many = int(memory_of_machine() / each) + 1
     text = replaced(well(1), ("times = [0.5, 1.0]", f"until = 1.0\nsave = {many}"))
     with pytest.raises(CaseError) as caught:
         fpsolve.check(case_of(text))
@@ -297,7 +297,7 @@ def test_check_previews():
     # Along y the density at rest is a Gaussian of variance T/2 in cells of 0.4.
     assert preview.cells_across["y"] == pytest.approx(math.sqrt(0.125) / 0.4, rel=1e-6)
     assert preview.suggested_cells["y"] == math.ceil(10 * 4 / (math.sqrt(0.125) / 0.4))
-    assert 0.0 < preview.memory < preview.memory_available
+    assert 0.0 < preview.memory < preview.memory_of_machine
 
 
 # --- from Python, as the documentation has it

@@ -41,6 +41,7 @@ class Escape:
     times: by definition, "mean_first_passage_time" first; theory: the closed forms, by name.
     mean_first_passage_time: from every cell, (cells,), 0 on the target; density: where the escaping probability is
     while as much enters at the start as leaves, (cells,), normalised; current: its current density, (axes, cells).
+    splitting: share that leaves through each absorbing wall and through the target.
     flux_balance: share of the probability that got lost between start and exits (rounding).
     """
 
@@ -52,6 +53,7 @@ class Escape:
     mean_first_passage_time: FloatArray
     density: FloatArray
     current: FloatArray
+    splitting: dict[str, float]
     flux_balance: float
 
 
@@ -78,9 +80,13 @@ def escape(
     point = tuple(float(coordinate) for coordinate in np.atleast_1d(start))
     weights = start_weights(problem, point, goal, basin)
     killed = generator.killed(goal, "escape.target")
+    if not killed.active[weights.cells].all():
+        found = "the start lies within a cell of the target"
+        raise CaseError("escape.start", found, "The grid must tell the two apart", "Move the start or refine the grid")
     passage = Passage.of(killed)
     population = passage.population(weights.inject(grid.size))
-    absorbed = float(killed.outflow(population).sum())
+    outflow = killed.outflow(population)
+    absorbed = float(outflow.sum())
     times = {
         "mean_first_passage_time": _first_passage(passage, weights),
         "flux_over_population": EscapeTime(float(population.sum()) / absorbed),
@@ -97,6 +103,7 @@ def escape(
         mean_first_passage_time=passage.mean_time,
         density=share / grid.cell_volume,
         current=current_density(killed, share),
+        splitting=dict(zip(killed.exits.gates, (outflow / absorbed).tolist(), strict=True)),
         flux_balance=abs(absorbed - 1.0),
     )
 

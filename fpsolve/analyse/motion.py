@@ -22,7 +22,7 @@ from fpsolve.solve import evolve as solver
 from fpsolve.solve.evolve import Counts
 
 DEFAULT_SAVED = 50
-DEFAULT_TOLERANCE = 1e-6
+DEFAULT_TOLERANCE = 1e-5
 ROUNDING = 1e-9  # of a sum of probabilities given by hand
 
 

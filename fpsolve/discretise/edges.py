@@ -21,6 +21,7 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.exponents import exponents, sample
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.selling import LONGEST_OFFSET
+from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, IntArray
 from fpsolve.model.problem import Problem
 
@@ -71,7 +72,7 @@ class Exits:
 
     cell: (exits,); displacement: (exits, axes), the whole edge in cells; fraction: the part of it up to the
     surface, in (0, 1]; rate [1/time]; axis: of the wall, -1 for a target; gate: row of `gates`, the names of the
-    surfaces ("x_max", "target", ...).
+    surfaces ("x_max", or the name of the region); unresolved: as for Edges.
     """
 
     cell: IntArray
@@ -81,6 +82,7 @@ class Exits:
     axis: IntArray
     gate: IntArray
     gates: tuple[str, ...]
+    unresolved: int
 
     def select(self, kept: BoolArray) -> Exits:
         """The exits of a mask."""
@@ -104,6 +106,7 @@ class Exits:
             np.concatenate([self.axis, other.axis]),
             np.concatenate([self.gate, other.gate + len(self.gates)]),
             self.gates + other.gates,
+            self.unresolved + other.unresolved,
         )
 
 
@@ -185,7 +188,16 @@ def _with_rates(
     whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
     bend = 0.5 * (_along(curvature[..., origin], steps) + _along(curvature[..., end], steps))
     forward, backward = _rates(weight, whole, half, bend)
+    if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
+        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
+
+
+def _refuse_rates(problem: Problem, cell: int) -> None:
+    """A well or barrier so steep that it fits between two cells many times over."""
+    found = f"a rate beside {problem.grid.place(cell)} is beyond all numbers"
+    required = "A cell must be of the size of the wells and barriers, sqrt(diffusion / curvature of the loss)"
+    raise CaseError("grid", found, required, "Use many more cells; fpsolve check says how many")
 
 
 def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight: FloatArray) -> Cuts:
@@ -210,12 +222,14 @@ def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight
 
 
 def cut_exits(problem: Problem, curvature: FloatArray, cuts: Cuts) -> Exits:
-    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut."""
+    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own curvature)."""
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
-    whole, half, _ = exponents(problem, start, steps)
+    whole, half, unresolved = exponents(problem, start, steps)
     rate, _ = _rates(cuts.weight / cuts.fraction, whole, half, _along(curvature[..., cuts.cell], steps))
-    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates)
+    if not np.isfinite(rate).all():
+        _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
+    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
 
 
 def _rates(weight: FloatArray, whole: FloatArray, half: FloatArray, bend: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -114,3 +114,16 @@ def local_shape(problem: Problem) -> tuple[FloatArray, FloatArray]:
     hessian = np.array([grid.differences(row) for row in slope])
     values, vectors = np.linalg.eigh(np.moveaxis(0.5 * (hessian + hessian.swapaxes(0, 1)), -1, 0))
     return slope, np.einsum("pia,pa,pja->ijp", vectors, np.abs(values), vectors)
+
+
+def cells_across(problem: Problem) -> dict[str, float]:
+    """Width, in cells, of the narrowest well or saddle along each axis; infinite where there is none.
+
+    The cells that hold a stationary point of ln p are those where the slope is below what the curvature makes of it
+    within one cell.
+    """
+    slope, curvature = local_shape(problem)
+    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0)
+    sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
+    widths = [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]
+    return dict(zip(problem.grid.names, widths, strict=True))

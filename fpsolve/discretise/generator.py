@@ -27,7 +27,7 @@ from fpsolve.model.region import Region
 # A cell whose edge meets a target within this part of its length is itself absorbed: 1 / fraction would be a rate
 # that says nothing about the physics and ruins the conditioning.
 NEAREST_CUT = 1e-3
-MOST_TURNS = 80  # bisection alone would need 3 times 50
+MOST_TURNS = 160  # every third one bisects: enough for a level set that jumps
 
 
 @final
@@ -130,7 +130,7 @@ class Generator:
         fraction[crossing] = self._fractions(region, outer, step)
         inside[outer[fraction[crossing] < NEAREST_CUT]] = True
         fraction[fraction < NEAREST_CUT] = 1.0
-        return self._cut(inside, fraction[self._crossing(inside)[0]], where)
+        return self._cut(inside, fraction[self._crossing(inside)[0]], region.name)
 
     def _crossing(self, inside: BoolArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Edges with one end inside: numbers, outer cells, and displacement from there, (axes, edges) in cells."""

@@ -11,27 +11,43 @@ from fpsolve.model.problem import Problem
 # What walls give back may be nearly one-dimensional; with eigenvalues further apart than this its diagonal serves
 # instead, which needs no long offsets.
 FLATTEST = 1e-4
+# Shares of a trace below these are rounding: nothing to give back, and no flow across.
+NOTHING_RETURNED = 1e-12
+NO_FLOW = 1e-14
 
 
 def lattice(problem: Problem) -> Lattice:
     """Weighted offsets of every cell, with the tangential ones that reflecting walls need.
 
-    A reflecting wall drops the offsets that leave. Half the weight of a dropped edge is its cell's own; the energy of
-    (offset . grad) that it would have carried is given back along the wall, with the normal derivative eliminated by
-    J . normal = 0:
+    A reflecting wall drops the offsets that leave. What they would have carried along the wall is given back to the
+    cells beside it: the energy of (offset . grad) of the half edges that a column of cells loses, |n| of them for
+    each offset, with the normal derivative eliminated by J . normal = 0,
 
-        returned = sum over dropped offsets of weight/2 g g^T,   g = tangential part - n D_tn / D_nn,
+        returned = sum over offsets of |n|/2 weight g g^T,   g = tangential part - n D_tn / D_nn,
 
-    n the normal part of the offset. It is zero for a diagonal D, restores second order at the wall for any other,
-    and never leaves a cell without an edge. In a channel or slab one cell wide it gives exactly the effective
-    diffusion D_tt - D_tn D_nt / D_nn. (Where two walls meet in three dimensions it is only of the right size; that
-    line is too thin to matter.)
+    n the normal part of the offset. All cells from which some offset leaves share it evenly: one cell alone may lose
+    a single offset, and g g^T of that has no rational direction. It is zero for a diagonal D, restores second order
+    at the wall for any other, and never leaves a cell without an edge. Nothing flows along an axis of a single cell:
+    such axes are eliminated beforehand, D_tt - D_tn D_nn^-1 D_nt.
     """
     grid = problem.grid
     scaled = problem.diffusion_at_cells / np.multiply.outer(grid.spacings, grid.spacings)[..., None]
-    parts = _lattices(grid, np.arange(grid.size), scaled, tuple(range(grid.dimensions)))
+    closed = [axis.cells == 1 and axis.walls == ("reflecting", "reflecting") for axis in grid.axes]
+    wide = [number for number, thin in enumerate(closed) if not thin] or [0]
+    parts = _lattices(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide))
     joined = (np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in Lattice.__slots__)
     return Lattice(*joined)
+
+
+def _without_flow(tensors: FloatArray, kept: list[int]) -> FloatArray:
+    """What is left of tensors (axes, axes, cells) where nothing flows along the other axes, over the kept ones."""
+    left = [axis for axis in range(len(tensors)) if axis not in kept]
+    if not left:
+        return tensors
+    matrices = np.moveaxis(tensors, -1, 0)
+    across = matrices[:, kept][..., left]
+    reduced = across @ np.linalg.solve(matrices[:, left][..., left], across.swapaxes(1, 2))
+    return np.moveaxis(matrices[:, kept][..., kept] - reduced, 0, -1)
 
 
 def wall_crossings(grid: Grid, cells: IntArray, offsets: IntArray) -> FloatArray:
@@ -60,35 +76,33 @@ def _lattices(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int,
     if len(axes) == 1:
         return parts
     for normal, axis in enumerate(axes):
-        dropped = [_dropped(grid, own.cells, sign * offsets, axis) for sign in (1, -1)]
-        returned = _returned(own, cells, tensors, np.concatenate(dropped), normal)
-        needed = np.einsum("iip->p", returned) > 1e-12 * np.einsum("iip->p", tensors)
+        length, row = grid.axes[axis].cells, grid.index_of(cells)[axis]
+        reach = np.zeros(cells.size, dtype=np.int64)
+        np.maximum.at(reach, np.searchsorted(cells, own.cells), np.abs(own.offsets[normal]))
+        depth = np.minimum(reach, length)
         others = tuple(other for other in axes if other != axis)
-        parts += _lattices(grid, cells[needed], returned[..., needed], others) if needed.any() else []
+        for distance, wall in zip((row, length - 1 - row), grid.axes[axis].walls, strict=True):
+            beside = (distance < depth) & (wall == "reflecting")
+            if not beside.any():
+                continue
+            returned = _returned(own, cells, tensors, normal, length)[..., beside] / depth[beside]
+            needed = np.einsum("iip->p", returned) > NOTHING_RETURNED * np.einsum("iip->p", tensors[..., beside])
+            parts += _lattices(grid, cells[beside][needed], returned[..., needed], others) if needed.any() else []
     return parts
 
 
-def _dropped(grid: Grid, cells: IntArray, offsets: IntArray, axis: int) -> IntArray:
-    """Numbers of the entries that leave across an axis and do not meet an absorbing wall first.
+def _returned(own: Lattice, cells: IntArray, tensors: FloatArray, normal: int, length: int) -> FloatArray:
+    """What a wall takes from a column of cells like each of these, over the tangential axes: (axes-1, axes-1, cells).
 
-    At a corner an offset may leave across two axes; it is then given back along both walls, so that no cell of the
-    smallest grid is cut off.
+    length: cells of the column; an offset cannot lose more half edges than that.
     """
-    crossings = wall_crossings(grid, cells, offsets)
-    first = crossings.min(axis=0)
-    absorbed = (meets_absorbing(grid, offsets) & (crossings == first) & np.isfinite(first)).any(axis=0)
-    return np.flatnonzero(np.isfinite(crossings[axis]) & ~absorbed)
-
-
-def _returned(own: Lattice, cells: IntArray, tensors: FloatArray, dropped: IntArray, normal: int) -> FloatArray:
-    """The tensors of `lattice`, over the tangential axes, for dropped entries: (axes - 1, axes - 1, cells)."""
-    slot = np.searchsorted(cells, own.cells[dropped])
-    offsets, weights = own.offsets[:, dropped], own.weights[dropped]
+    slot = np.searchsorted(cells, own.cells)
     tangential = [axis for axis in range(len(tensors)) if axis != normal]
     across = tensors[normal, normal]
-    slope = tensors[tangential, normal] / np.where(across > 0.0, across, 1.0)
-    g = offsets[tangential] - offsets[normal] * slope[:, slot]
-    energy = 0.5 * weights * g[:, None] * g[None, :]
+    flows = across > NO_FLOW * np.einsum("iip->p", tensors)
+    slope = np.where(flows, tensors[tangential, normal], 0.0) / np.where(flows, across, 1.0)
+    g = own.offsets[tangential] - own.offsets[normal] * slope[:, slot]
+    energy = 0.5 * np.minimum(np.abs(own.offsets[normal]), length) * own.weights * g[:, None] * g[None, :]
     returned = np.zeros((len(tangential), len(tangential), cells.size))
     for row, column in np.ndindex(returned.shape[:2]):
         returned[row, column] = np.bincount(slot, energy[row, column], minlength=cells.size)

@@ -144,13 +144,15 @@ class Problem:
     def _positive_diffusion(self, positions: FloatArray) -> FloatArray:
         """D at positions between the cell centres. Raises CaseError where it vanishes."""
         matrices = self.diffusion.matrix(positions)
-        determinant = np.linalg.det(np.moveaxis(matrices, -1, 0))
-        if not (determinant > 0.0).all():
-            point = positions[:, int(np.argmin(determinant))]
+        try:
+            np.linalg.cholesky(np.moveaxis(matrices, -1, 0))
+        except np.linalg.LinAlgError:
+            smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
+            point = positions[:, int(np.argmin(smallest))]
             place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.names, point, strict=True))
-            found = f"the diffusion has the determinant {determinant.min():.6g} at {place}, between cell centres"
+            found = f"the diffusion has the eigenvalue {smallest.min():.6g} at {place}, between cell centres"
             required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
-            raise CaseError("noise", found, required, self.diffusion.remedy)
+            raise CaseError("noise", found, required, self.diffusion.remedy) from None
         return matrices
 
     def _has_constant_shape(self) -> bool:

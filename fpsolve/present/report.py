@@ -75,6 +75,7 @@ class Report:
     rest: AtRest | None = None
     motion: Motion | None = None
     escape: Escape | None = None
+    cells_across: dict[str, float] = field(default_factory=dict)  # of the narrowest well or saddle, by axis
     checks: list[Check] = field(default_factory=list)
     seconds: float = 0.0
     result_file: Path | None = None
@@ -90,7 +91,7 @@ class Report:
     def warnings(self) -> list[Notice]:
         """What a user should know."""
         found = []
-        if self.generator is not None and (count := self.generator.edges.unresolved):
+        if self.generator is not None and (count := self.generator.edges.unresolved + self.generator.exits.unresolved):
             message = (
                 f"the drift over the diffusion changes so fast along {count} edges that their integral is not resolved"
             )
@@ -98,6 +99,21 @@ class Report:
         if self.rest is not None and self.rest.tail_mass > NOTICEABLE_TAIL and not self._periodic:
             share = f"{100 * self.rest.tail_mass:.2g} % of the probability at rest sits in the cells beside the walls"
             found.append(Notice("walls_matter", f"{share}; widen the box unless the walls are meant"))
+        return found + self._under_resolved()
+
+    def _under_resolved(self) -> list[Notice]:
+        """Wells narrower than a cell, and noise so anisotropic that an offset is longer than the box."""
+        found = []
+        if self.cells_across and (least := min(self.cells_across.values())) < 1.0:
+            axis = min(self.cells_across, key=lambda name: self.cells_across[name])
+            message = f"the narrowest well or saddle is {least:.2g} cells wide along {axis}: the numbers mean little"
+            found.append(Notice("under_resolved", f"{message}; fpsolve check says how many cells would do"))
+        if self.generator is not None:
+            longest = np.abs(self.generator.edges.offsets).max(axis=0, initial=0)
+            shape = np.array(self.generator.grid.shape)
+            if ((longest >= shape) & (shape > 1)).any():
+                message = f"the noise is so anisotropic that its lattice needs offsets of {longest.max()} cells"
+                found.append(Notice("long_offsets", f"{message}, longer than the box; use many more cells"))
         return found
 
     @property
@@ -183,7 +199,11 @@ class Report:
             "tail_mass": "beside the walls",
         }
         shown = [f"{text} {values[key]:.1g}" for key, text in words.items() if values[key] is not None]
-        return f"Checks   {' · '.join(shown) or 'nothing was asked for: add [stationary], [evolve] or [escape]'}"
+        if self.cells_across and (least := min(self.cells_across.values())) < math.inf:
+            shown.append(f"cells across the narrowest well or saddle {least:.2g}")
+        asked = self.rest or self.motion or self.escape
+        nothing = "nothing was asked for: add [stationary], [evolve] or [escape]"
+        return f"Checks   {' · '.join(shown) if asked else nothing}"
 
 
 def lattice_words(generator: Generator) -> str:
@@ -227,7 +247,8 @@ def _verdict(escape: Escape) -> list[str]:
     first = escape.times["mean_first_passage_time"].value
     start = ", ".join(f"{value:g}" for value in escape.start)
     start = start if len(escape.start) == 1 else f"({start})"
-    title = f"Escape from {start} into {escape.target.name}"
+    walls = [name for name in escape.splitting if name != escape.target.name]
+    title = f"Escape from {start} into {' or '.join([escape.target.name, *walls])}"
     lines = [f"{title:<52s}{'log10 time':>12s}{'time':>13s}{'vs first':>11s}"]
     for name, time in escape.times.items():
         versus = "" if name == "mean_first_passage_time" else f"{time.value / first - 1.0:11.0e}"
@@ -237,6 +258,9 @@ def _verdict(escape: Escape) -> list[str]:
         lines.append(f"  {words:<50s}{time.log10:12.4f}{time.value:13.4e}{versus}")
         if time.standard_deviation is not None:
             lines.append(f"  {'  its standard deviation':<50s}{'':12s}{time.standard_deviation:13.4e}")
+    if walls:
+        shares = ", ".join(f"{name} {share:.4g}" for name, share in escape.splitting.items())
+        lines.append(f"  it ends in: {shares}")
     for name, form in escape.theory.items():
         if form.log10 is None or not form.applies:
             lines.append(f"  {THEORY_WORDS[name]:<50s}{'-':>12s}   {form.reason}")
@@ -308,6 +332,8 @@ def _escape_record(escape: Escape) -> dict[str, Any]:
         record[name] = {"value": time.value, "extrapolated": None, "log10": time.log10, "error": None, "order": None}
         if time.standard_deviation is not None:
             record[name]["standard_deviation"] = time.standard_deviation
+    if len(escape.splitting) > 1:
+        record["splitting"] = escape.splitting
     record["theory"] = {
         name: {
             "value": form.value,

@@ -1,6 +1,6 @@
 """Linear systems with the generator: (shift - Q) P = source, forwards and backwards, by sparse elimination.
 
-SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 20 thermal
+SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 18 thermal
 energies is beyond it; whoever calls it checks signs and flux balance and refuses what is out of bounds.
 """
 
@@ -57,7 +57,7 @@ class Resolvent:
             )
         except (RuntimeError, MemoryError) as error:
             found = f"the elimination failed ({error})"
-            raise RunError("linear solve", found, "Every cell must be joined to a way out", REMEDY_TOO_DEEP) from None
+            raise RunError("linear solve", found, "Every cell must be joined to a way out", "") from None
         return cls(chosen, factors)
 
     def solve(self, source: FloatArray) -> FloatArray:
@@ -91,9 +91,12 @@ def _wide_axes(grid: Grid) -> int:
     return sum(axis.cells > 1 for axis in grid.axes)
 
 
-def memory_available() -> float:
+def memory_of_machine() -> float:
     """Memory of this machine, or of the container that holds it [bytes]."""
-    total = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
+    try:
+        total = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not told on this system
+        return float("inf")
     try:
         return min(total, float(Path("/sys/fs/cgroup/memory.max").read_text()))
     except (OSError, ValueError):
@@ -102,7 +105,7 @@ def memory_available() -> float:
 
 def refuse_too_large(grid: Grid) -> None:
     """Raise CaseError when a direct solve on this grid cannot fit in this machine's memory."""
-    needed, available = memory_needed(grid), memory_available()
+    needed, available = memory_needed(grid), memory_of_machine()
     if needed > available:
         shape = " x ".join(str(axis.cells) for axis in grid.axes)
         share = 0.9

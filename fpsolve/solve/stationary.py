@@ -18,6 +18,7 @@ REVERSIBLE_ROUNDING = 1e-11
 # Relative change of P by the rounding errors of the elimination up to which it is returned.
 LARGEST_SENSITIVITY = 1e-4
 MUCH_HEAVIER = 100.0  # times the held cell: then the heaviest cell is held instead
+MOST_GUESSES = 4
 
 
 @final
@@ -74,20 +75,22 @@ def _potential(generator: Generator) -> tuple[FloatArray, float]:
 
 
 def _by_elimination(generator: Generator, held: int) -> FloatArray:
-    """Hold one cell at 1 and solve for the others; again with the heaviest cell when the first was a bad guess.
+    """Hold one cell at 1 and solve for the others; again with the heaviest cell when that was a bad guess.
 
     How much rounding may have changed the result is estimated as if every diagonal were off by its last digit: a
     spurious loss that acts for as long as it takes to come back to the held cell.
     """
-    probability, return_time = _held(generator, held)
-    heaviest = int(np.argmax(probability))
-    if probability[heaviest] > MUCH_HEAVIER:
-        probability, return_time = _held(generator, heaviest)
+    for _ in range(MOST_GUESSES):
+        probability, return_time = _held(generator, held)
+        held = int(np.argmax(np.abs(probability)))  # of a spoilt solution even the sign may be wrong
+        if abs(probability[held]) <= MUCH_HEAVIER:
+            break
     mean_rate = generator.departure @ np.abs(probability) / np.abs(probability).sum()
     sensitivity = np.finfo(np.float64).eps * mean_rate * return_time.max()
     lowest = float(probability.min())
     if lowest < 0.0 or return_time.min() < 0.0 or not sensitivity < LARGEST_SENSITIVITY:
-        found = f"rounding errors may change the density at rest by {sensitivity:.1e} (smallest value {lowest:.1e})"
+        share = "beyond measure" if lowest < 0.0 or return_time.min() < 0.0 else f"by {sensitivity:.1e}"
+        found = f"rounding errors may change the density at rest {share} (smallest value {lowest:.1e})"
         raise RunError("stationary", found, f"At most {LARGEST_SENSITIVITY:.0e} is accepted", REMEDY_TOO_DEEP)
     return probability / probability.sum()
 

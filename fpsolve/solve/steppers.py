@@ -70,7 +70,8 @@ class ImplicitStepper:
         proposed = stages[-1]
         if proposed.min() >= 0.0:
             left = self.generator.outflow(mean)
-            return Step(_balanced(proposed, probability.sum() - left.sum()), left, error, False)
+            total = probability.sum() - left.sum()
+            return Step(_balanced(proposed, total), left, error + abs(float(proposed.sum() - total)), False)
         limited, left = self._limited(probability, mean)
         return Step(limited, left, error + float(np.abs(limited - proposed).sum()), True)
 
