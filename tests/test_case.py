@@ -134,7 +134,7 @@ def test_defaults():
     assert case.title == "well"
     assert case.walls == {"x": ("reflecting", "reflecting"), "y": ("reflecting", "reflecting")}
     assert (case.evolve.save, case.evolve.times, case.evolve.stepper) == (50, None, "auto")
-    assert (case.evolve.tolerance, case.evolve.watch) == (1e-6, [])
+    assert (case.evolve.tolerance, case.evolve.watch) == (1e-5, [])
     assert (case.noise.projection, case.noise.floor, case.noise.floor_kind) == (None, 0.0, "smooth")
     assert (case.noise.convention, case.noise.injected) == ("ito", 0.0)
     assert (case.initial, case.stationary, case.escape, case.expect) == (None, None, None, {})
@@ -178,7 +178,7 @@ def test_resolved_text_gives_the_same_case(old, new):
 def test_resolved_text_has_the_defaults_filled_in():
     tables = tomllib.loads(parsed(changed("until = 1.0\nsave = 4\ntolerance = 1e-3", "until = 1")[0]).resolved())
     assert tables["evolve"] == {
-        "until": 1.0, "save": 50, "stepper": "auto", "tolerance": 1e-6, "watch": ["left"],
+        "until": 1.0, "save": 50, "stepper": "auto", "tolerance": 1e-5, "watch": ["left"],
     }  # fmt: skip
     assert tables["stationary"] == {}
     assert tables["walls"] == {"x": ["reflecting", "reflecting"]}

@@ -439,7 +439,7 @@ def test_check_in_three_dimensions(repository):
         "check", repository / "cases" / "well-3d.toml", "--set", "grid.x.cells=12", "--set", "grid.y.cells=10"
     )
     assert result.exit_code == 0
-    assert result.stdout.startswith("well-3d   fine\n")
+    assert result.stdout.startswith("well-3d   under-resolved\n")
     resolution = result.stdout.splitlines()[3]
     assert all(f"{name} " in resolution for name in "xyz")
 

@@ -70,8 +70,7 @@ class ImplicitStepper:
         proposed = stages[-1]
         if proposed.min() >= 0.0:
             left = self.generator.outflow(mean)
-            total = probability.sum() - left.sum()
-            return Step(_balanced(proposed, total), left, error + abs(float(proposed.sum() - total)), False)
+            return Step(_balanced(proposed, probability.sum() - left.sum()), left, error, False)
         limited, left = self._limited(probability, mean)
         return Step(limited, left, error + float(np.abs(limited - proposed).sum()), True)
 
