@@ -77,7 +77,7 @@ class Problem:
         return self.diffusion.matrix(self.grid.positions())
 
     def flux_drift(self, positions: FloatArray) -> FloatArray:
-        """V [length/time], (axes, points): the drift of the current v p - D grad(p)."""
+        """The flux drift [length/time], (axes, points): the drift v of the current v p - D grad(p)."""
         return self.landscape.drift(positions) + self.diffusion.noise_drift(positions)
 
     def region(self, condition: str, where: str = "region") -> Region:
@@ -125,7 +125,7 @@ class Problem:
         return Exponent(potential, self._over_diffusion(landscape.drift))
 
     def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
-        """Positions -> D^-1 vector, (axes, points)."""
+        """The function positions -> D^-1 vector, (axes, points)."""
 
         def solve(positions: FloatArray) -> FloatArray:
             matrices = self._positive_diffusion(positions)
@@ -134,7 +134,7 @@ class Problem:
         return solve
 
     def _log_scale(self, share: float) -> PointFunction:
-        """Positions -> -share ln f of D = f(x) M, by the trace."""
+        """The function positions -> -share ln f of D = f(x) M, by the trace."""
 
         def potential(positions: FloatArray) -> FloatArray:
             return -share * np.log(np.einsum("ii...->...", self._positive_diffusion(positions)))

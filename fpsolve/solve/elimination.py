@@ -61,11 +61,11 @@ class Resolvent:
         return cls(chosen, factors)
 
     def solve(self, source: FloatArray) -> FloatArray:
-        """P with (shift - Q) P = source; zero on inactive cells."""
+        """The probability P with (shift - Q) P = source; zero on inactive cells."""
         return self._solve(source, "N")
 
     def solve_adjoint(self, source: FloatArray) -> FloatArray:
-        """U with (shift - Q^T) u = source; zero on inactive cells."""
+        """The function u with (shift - Q^T) u = source; zero on inactive cells."""
         return self._solve(source, "T")
 
     def _solve(self, source: FloatArray, side: str) -> FloatArray:
