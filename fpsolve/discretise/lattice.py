@@ -8,9 +8,6 @@ from fpsolve.discretise.selling import Lattice, selling
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
-# What walls give back may be nearly one-dimensional; with eigenvalues further apart than this its diagonal serves
-# instead, which needs no long offsets.
-FLATTEST = 1e-4
 # Shares of a trace below these are rounding: nothing to give back, and no flow across.
 NOTHING_RETURNED = 1e-12
 NO_FLOW = 1e-14
@@ -34,7 +31,7 @@ def lattice(problem: Problem) -> Lattice:
     scaled = problem.diffusion_at_cells / np.multiply.outer(grid.spacings, grid.spacings)[..., None]
     closed = [axis.cells == 1 and axis.walls == ("reflecting", "reflecting") for axis in grid.axes]
     wide = [number for number, thin in enumerate(closed) if not thin] or [0]
-    parts = _lattices(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide))
+    parts = _lattices(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide), along_wall=False)
     joined = (np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in Lattice.__slots__)
     return Lattice(*joined)
 
@@ -67,9 +64,12 @@ def meets_absorbing(grid: Grid, offsets: IntArray) -> BoolArray:
     return absorbs[np.arange(grid.dimensions)[:, None], (offsets > 0).astype(np.int64)]
 
 
-def _lattices(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, ...]) -> list[Lattice]:
+def _lattices(
+    grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, ...], along_wall: bool
+) -> list[Lattice]:
     """Decompose tensors over some axes for some cells, then what reflecting walls give back of them, and so on."""
-    own = selling(cells, tensors)
+    # What walls give back may be one-dimensional, in a direction without short offsets; its diagonal is right in size.
+    own = selling(cells, tensors, diagonal_instead=along_wall)
     offsets = np.zeros((grid.dimensions, own.cells.size), dtype=np.int64)
     offsets[list(axes)] = own.offsets
     parts = [Lattice(own.cells, offsets, own.weights)]
@@ -87,7 +87,7 @@ def _lattices(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int,
                 continue
             returned = _returned(own, cells, tensors, normal, length)[..., beside] / depth[beside]
             needed = np.einsum("iip->p", returned) > NOTHING_RETURNED * np.einsum("iip->p", tensors[..., beside])
-            parts += _lattices(grid, cells[beside][needed], returned[..., needed], others) if needed.any() else []
+            parts += _lattices(grid, cells[beside][needed], returned[..., needed], others, True) if needed.any() else []
     return parts
 
 
@@ -106,7 +106,4 @@ def _returned(own: Lattice, cells: IntArray, tensors: FloatArray, normal: int, l
     returned = np.zeros((len(tangential), len(tangential), cells.size))
     for row, column in np.ndindex(returned.shape[:2]):
         returned[row, column] = np.bincount(slot, energy[row, column], minlength=cells.size)
-    eigenvalues = np.linalg.eigvalsh(np.moveaxis(returned, -1, 0))
-    flat = eigenvalues[:, 0] < FLATTEST * eigenvalues[:, -1]
-    returned[..., flat] *= np.eye(len(tangential))[..., None]
     return returned

@@ -40,30 +40,40 @@ class Lattice:
     weights: FloatArray
 
 
-def selling(cells: IntArray, tensors: FloatArray) -> Lattice:
-    """Decompose one symmetric positive definite tensor for each of the given cells.
+def selling(cells: IntArray, tensors: FloatArray, diagonal_instead: bool = False) -> Lattice:
+    """Decompose one symmetric positive semidefinite tensor for each of the given cells.
 
-    tensors has shape (axes, axes, cells), in index units [1/time]. Smaller matrices are padded with a
+    tensors has shape (axes, axes, cells), in index units [1/time]. Smaller matrices are padded with the
     mean of their diagonal; the offsets along the added axes are dropped again, which leaves exactly the
     decomposition of the smaller matrix.
 
-    Raises CaseError when a tensor is too anisotropic for the grid.
+    Where a tensor is too anisotropic for the grid, its diagonal is taken instead if that will do, else a CaseError
+    is raised.
     """
     axes, _, count = tensors.shape
     padded = np.zeros((count, 3, 3))
     padded[:, range(axes, 3), range(axes, 3)] = np.trace(tensors)[:, None] / axes
     padded[:, :axes, :axes] = np.moveaxis(tensors, -1, 0)
+    smallest = SMALLEST_SHARE * np.trace(tensors)[:, None]
     offsets, weights = _decompose(padded)
-    kept = (weights > SMALLEST_SHARE * np.trace(tensors)[:, None]) & ~offsets[:, :, axes:].any(axis=2)
-    if kept.any() and (longest := int(np.abs(offsets[kept]).max())) > LONGEST_OFFSET:
-        raise CaseError(
-            "noise",
-            f"the diffusion tensor is so anisotropic that the lattice needs an offset of {longest} cells",
-            f"Offsets of at most {LONGEST_OFFSET} cells are used",
-            "Raise the floor or the smaller eigenvalue of the diffusion, or turn the variables to its principal axes",
-        )
+    lengths = np.abs(offsets * (weights > smallest)[..., None]).max(axis=(1, 2), initial=0)
+    too_long = lengths > LONGEST_OFFSET
+    if too_long.any():
+        if not diagonal_instead:
+            _refuse(int(lengths.max()))
+        offsets[too_long], weights[too_long] = _decompose(padded[too_long] * np.eye(3))
+    kept = (weights > smallest) & ~offsets[:, :, axes:].any(axis=2)
     rows, columns = np.nonzero(kept)
     return Lattice(cells[rows], np.ascontiguousarray(offsets[rows, columns, :axes].T), weights[rows, columns])
+
+
+def _refuse(longest: int) -> None:
+    raise CaseError(
+        "noise",
+        f"the diffusion tensor is so anisotropic that the lattice needs an offset of {longest} cells",
+        f"Offsets of at most {LONGEST_OFFSET} cells are used",
+        "Raise the floor or the smaller eigenvalue of the diffusion, or turn the variables to its principal axes",
+    )
 
 
 @njit(cache=True)
