@@ -335,6 +335,12 @@ def test_a_channel_one_cell_wide_has_the_effective_diffusivity(angle, logarithm)
     assert_is_a_line((7, 1), turned([1.0, 10.0**-logarithm], angle))
 
 
+@settings(max_examples=30)
+@given(st.lists(st.floats(0.0, np.pi), min_size=3, max_size=3), st.floats(0.0, 2.0))
+def test_a_rod_one_cell_thick_has_the_effective_diffusivity(angles, logarithm):
+    assert_is_a_line((7, 1, 1), turned_in_space(angles, [1.0, 10.0**-logarithm, 0.5]))
+
+
 def test_a_slab_one_cell_thick_has_the_effective_tensor():
     tensor = np.array([[1.0, 0.3, 0.2], [0.3, 0.6, -0.25], [0.2, -0.25, 0.5]])
     slab = free(box((9, 9, 1), [(0.0, 9.0), (0.0, 9.0), (0.0, 1.0)]), tensor)

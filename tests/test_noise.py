@@ -184,7 +184,8 @@ def test_flux_drift_of_an_amplitude(convention):
     """Against the formulas of each convention, evaluated symbolically; two axes, three noises."""
     symbols = sympy.symbols("x y", real=True)
     texts = [["1 + x**2", "sin(y)", "0.25"], ["x*y", "2 + cos(x)", "y"]]
-    s = sympy.Matrix(2, 3, lambda i, k: sympy.parse_expr(texts[i][k], dict(zip("xy", symbols, strict=True))))
+    x, y = symbols
+    s = sympy.Matrix([[1 + x**2, sympy.sin(y), 0.25], [x * y, 2 + sympy.cos(x), y]])
     d = s * s.T / 2
     divergence = [sum(d[i, j].diff(symbols[j]) for j in (0, 1)) for i in (0, 1)]
     spurious = [
