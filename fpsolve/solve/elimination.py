@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import final, overload
 
 import numpy as np
 import scipy.sparse as sparse
@@ -18,6 +18,7 @@ import scipy.sparse.linalg as sparse_linalg
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.solve.extended import Extended
 
 # What SuperLU needs with minimum-degree ordering, by the number of dimensions with more than one cell: entries of the
 # factors per cell = a * cells**b, and seconds = c * cells**d (scripts/measure_elimination.py, one core, 2 to 3 GHz).
@@ -60,17 +61,31 @@ class Resolvent:
             raise RunError("linear solve", found, "Every cell must be joined to a way out", "") from None
         return cls(chosen, factors)
 
-    def solve(self, source: FloatArray) -> FloatArray:
+    @overload
+    def solve(self, source: FloatArray) -> FloatArray: ...
+    @overload
+    def solve(self, source: Extended) -> Extended: ...
+    def solve(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The probability P with (shift - Q) P = source; zero on inactive cells."""
         return self._solve(source, "N")
 
-    def solve_adjoint(self, source: FloatArray) -> FloatArray:
+    @overload
+    def solve_adjoint(self, source: FloatArray) -> FloatArray: ...
+    @overload
+    def solve_adjoint(self, source: Extended) -> Extended: ...
+    def solve_adjoint(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The function u with (shift - Q^T) u = source; zero on inactive cells."""
         return self._solve(source, "T")
 
-    def _solve(self, source: FloatArray, side: str) -> FloatArray:
+    def _solve(self, source: FloatArray | Extended, side: str) -> FloatArray | Extended:
+        if isinstance(source, Extended):
+            scale = source.largest_exponent
+            return Extended.of(self._solve_floats(source.scaled(scale), side), scale)
+        return self._solve_floats(source, side)
+
+    def _solve_floats(self, source: FloatArray, side: str) -> FloatArray:
         result = np.zeros_like(source)
-        result[self.cells] = self.factors.solve(source[self.cells], side)
+        result[..., self.cells] = self.factors.solve(source[..., self.cells].T, side).T
         return result
 
 
