@@ -147,13 +147,24 @@ def test_a_rough_exponent_is_refined_until_it_settles():
     nodes, weights = np.polynomial.legendre.leggauss(400)
     wanted = 0.25 * (1.0 / (0.505 + 0.495 * np.tanh(0.25 * nodes / 0.05))) @ weights
     assert edges.unresolved == 0
-    # Halving the panels changed it by less than SMOOTH_EXPONENT = 1e-6 relative; the error left is 1/15 of that.
+    # Halving a panel changed it by less than SMOOTH_EXPONENT = 1e-8; the error left is 1/15 of that.
     assert edges.exponent[middle] == pytest.approx(float(wanted), rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [0.003, 0.11, 0.125, 0.2499, 0.31, 0.497])
+def test_a_jump_is_integrated_wherever_it_lies(place):
+    """D jumps from 0.1 to 0.05 on the edge from -0.25 to 0.25; the drift is 0.02, so that the exponent is small."""
+    landscape = Landscape(drift=["0.02"], variables=("x",))
+    noise = TensorNoise(diffusion=f"where(x < {place - 0.25!r}, 0.1, 0.05)", convention="isothermal")
+    edges = Generator.of(Problem(landscape, noise, box((4,)))).edges
+    middle = np.flatnonzero((edges.origin == 1) & (edges.end == 2))[0]
+    assert edges.exponent[middle] == pytest.approx(0.2 * place + 0.4 * (0.5 - place), abs=2e-8)  # SMOOTH_EXPONENT
+    assert edges.unresolved == 0
 
 
 def test_exponents_that_do_not_settle_are_counted():
     landscape = Landscape(drift=["1"], variables=("x",))
-    noise = TensorNoise(diffusion="1e-9 + x**2", convention="isothermal")  # a peak 3e-5 wide in cells of 0.5
+    noise = TensorNoise(diffusion="1e-20 + x**2", convention="isothermal")  # a peak 1e-10 wide in cells of 0.5
     assert Generator.of(Problem(landscape, noise, box((4,)))).edges.unresolved > 0
 
 

@@ -32,7 +32,8 @@ AGREEMENT = 5e-11
 
 def forms(problem, start, target):
     found = closed_forms(problem, start, problem.region(target))
-    assert list(found) == ["kramers", "eyring_kramers", "langer", "low_noise", "exact_integral"] == list(FORMULAS)
+    names = ["kramers", "eyring_kramers", "langer", "irreversible_eyring_kramers", "low_noise", "exact_integral"]
+    assert list(found) == [*names, "xie_ito", "xie_stratonovich", "xie_isothermal"] == list(FORMULAS)
     return found
 
 
@@ -168,6 +169,44 @@ def test_langer(temperature, time):
     found = forms(langer_problem(temperature), [-1.0, 0.0], "x > 1")
     assert found["langer"].value == pytest.approx(time, rel=1e-12)  # rounding of 1/T and of the eigenvalues
     assert found["langer"].applies
+
+
+def with_current(strength, temperature, extra=None):
+    """-grad L plus a current along the level lines of L = (x**2 - 1)**2 + y**2, which keeps exp(-L/T)."""
+    current = [f"-({strength})*2*y", f"({strength})*4*x*(x**2 - 1)"]
+    landscape = Landscape("(x**2 - 1)**2 + y**2", variables=("x", "y"), extra_drift=extra or current)
+    grid = Grid(x=(-2.1, 2.1, 60), y=(-3.2, 3.2, 60))
+    return Problem(landscape, ConstantNoise(temperature=temperature), grid)
+
+
+# 2 pi / l sqrt(|det H_b| / det H_a) exp(1/T), with l = 5.123105626 the positive eigenvalue of -(1 - R) H_b, R the
+# quarter turn; evaluated in 25-digit arithmetic.
+@pytest.mark.parametrize(
+    ("temperature", "time"), [(0.25, 47.3488557456829), (0.15, 681.440759093225), (0.1, 19101.8917467424)]
+)
+def test_irreversible_eyring_kramers(temperature, time):
+    found = forms(with_current(1.0, temperature), [-1.0, 0.0], "x > 0.9")
+    assert found["irreversible_eyring_kramers"].value == pytest.approx(time, rel=1e-12)
+    assert found["irreversible_eyring_kramers"].applies
+    assert not found["langer"].applies
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"), [(["-y", "x"], "does work against the loss"), (["0.1*x", "0"], "has a divergence")]
+)
+def test_an_added_drift_that_does_not_keep_the_density(extra, words):
+    found = forms(with_current(0.0, 0.1, extra), [-1.0, 0.0], "x > 0.9")["irreversible_eyring_kramers"]
+    assert found.reason.startswith(
+        f"exp(-loss/T) is not the density at rest: the added drift {words}, as in cell (0, 0)"
+    )
+    assert found.log_time is None
+
+
+def test_without_an_added_drift_langer_says_it():
+    found = forms(with_current(0.0, 0.1).on(Grid(x=(-2.0, 2.0, 40), y=(-2.0, 2.0, 40))), [-1.0, 0.0], "x > 0.9")
+    assert found["irreversible_eyring_kramers"].log_time == pytest.approx(math.log(math.pi / 2 / math.sqrt(2)) + 10.0)
+    found = forms(langer_problem(0.1), [-1.0, 0.0], "x > 0.9")["irreversible_eyring_kramers"]
+    assert found.reason == "the drift is minus the gradient of the loss: Langer's formula says the same"
 
 
 def test_eyring_kramers_of_a_separable_well_is_kramers():
@@ -521,28 +560,94 @@ def test_a_well_that_is_not_quadratic():
     assert "the minimum is degenerate" in forms(problem, [0.1, 0.0], "x > 1.95")["langer"].reason
 
 
-def test_two_ways_out_of_a_well():
+def tilted_hill(temperature, lower=-1.9):
+    """A well at 0 with ways out to both sides; saddles near -1.39 and 1.44, the latter lower."""
     landscape = Landscape("x**2 - 0.25*x**4 - 0.05*x", variables=("x",))
-    problem = Problem(landscape, ConstantNoise(temperature=0.1), Grid(x=(-1.9, 1.9, 76)))
-    for name, found in forms(problem, [0.0], "abs(x) > 1.85").items():
-        if name == "exact_integral":
-            assert found.applies
-            continue
-        # The saddles at +-sqrt(2) (nearly) differ by 2 * 0.05 * sqrt(2) = 0.14, or 1.4 thermal energies.
-        assert found.reason.startswith("a second way out, over x = -1.4")
-        assert found.reason.endswith("is only 1.4 thermal energies higher; the formulas count one")
+    axis = Axis("x", lower, 1.9, 76, ("absorbing", "reflecting"))
+    return Problem(landscape, ConstantNoise(temperature=temperature), Grid(x=axis))
 
 
-@pytest.mark.parametrize(
-    ("tilt", "words"),
-    [(0.0, "y = 0.935414, is no higher"), (0.1, "y = 0.931822, is only 1.9 thermal energies higher")],
-)
-def test_two_passes_in_two_dimensions(tilt, words):
-    """The saddles lie at x = 0 where 16 y (y**2 - 1) + 2 y + tilt = 0, for no tilt at sqrt(7/8)."""
+def test_two_ways_out_of_a_well_in_one_dimension():
+    """The rates over both saddles add. They are at the roots of 2 x - x**3 = 0.05, of curvature 2 - 3 x**2."""
+    found = forms(tilted_hill(0.1), [0.0], "abs(x) > 1.85")
+    left, bottom, right = sorted(np.roots([-1.0, 0.0, 2.0, -0.05]).real)
+    loss = np.polynomial.Polynomial([0.0, -0.05, 1.0, 0.0, -0.25])
+    rate = sum(
+        math.sqrt((2.0 - 3.0 * bottom**2) * (3.0 * x**2 - 2.0)) * math.exp(-(loss(x) - loss(bottom)) / 0.1)
+        for x in (left, right)
+    )
+    assert found["kramers"].log_time == pytest.approx(math.log(2.0 * math.pi / rate), abs=1e-10)
+    assert found["kramers"].applies
+    # The correction is of first order in the noise: at half the noise, half of it.
+    gaps = [exact(tilted_hill(noise), 0.0, "abs(x) > 1.85").log_time for noise in (0.04, 0.02)]
+    gaps = [
+        gap - forms(tilted_hill(noise), [0.0], "abs(x) > 1.85")["low_noise"].log_time
+        for gap, noise in zip(gaps, (0.04, 0.02), strict=True)
+    ]
+    assert gaps[0] / gaps[1] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("wall", "reason"), [(-1.2, "only 0.5 thermal energies"), (-1.14, "no")])
+def test_a_way_out_on_the_other_side_that_is_no_saddle(wall, reason):
+    """The loss is 0.982 at -1.2, 0.934 at -1.14 and 0.930 at the saddle."""
+    found = forms(tilted_hill(0.1, wall), [0.0], "x > 1.85")["kramers"]
+    assert found.reason.startswith(f"a second way out, at x = {wall:g}, is {reason} higher")
+    assert found.reason.endswith("but does not lead straight over a saddle into the target")
+
+
+def two_passes(tilt):
+    """Minima near (-1, 0) and (1, 0), saddles at x = 0 where 16 y (y**2 - 1) + 2 y + tilt = 0."""
     landscape = Landscape(f"4*(x**2 + y**2 - 1)**2 + y**2 + {tilt}*y", variables=("x", "y"))
-    problem = Problem(landscape, WARM, Grid(x=(-1.7, 1.7, 80), y=(-1.7, 1.7, 80)))
-    found = forms(problem, [-1.0, 0.0], "x > 0.9")["eyring_kramers"]
-    assert found.reason.startswith("a second way out, near x = 0, " + words)
+    return Problem(landscape, WARM, Grid(x=(-1.7, 1.7, 80), y=(-1.7, 1.7, 80)))
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.1])
+def test_two_passes_side_by_side(tilt):
+    """The rates over both saddles add; without a tilt they are the same, at sqrt(7/8), and halve the time."""
+    found = forms(two_passes(tilt), [-1.0, 0.0], "x > 0.9")["eyring_kramers"]
+    lower, _, upper = sorted(np.roots([16.0, 0.0, -14.0, tilt]).real)
+    x, y = ring_minimum(tilt)
+    rate = 0.0
+    for place in (lower, upper):
+        across, along = 16.0 * (place**2 - 1.0), 16.0 * (3.0 * place**2 - 1.0) + 2.0
+        climb = 4.0 * (place**2 - 1.0) ** 2 + place**2 + tilt * place - ring_loss(x, y, tilt)
+        rate += (
+            -across / (2.0 * math.pi) * math.sqrt(ring_determinant(x, y) / (-across * along)) * math.exp(-climb / 0.1)
+        )
+    assert found.log_time == pytest.approx(-math.log(rate), abs=1e-9)
+    assert found.applies
+
+
+def ring_loss(x, y, tilt):
+    return 4.0 * (x**2 + y**2 - 1.0) ** 2 + y**2 + tilt * y
+
+
+def ring_determinant(x, y):
+    """Of the Hessian of `two_passes`."""
+    r = x**2 + y**2
+    xx, xy, yy = 16.0 * (r - 1.0) + 32.0 * x**2, 32.0 * x * y, 16.0 * (r - 1.0) + 32.0 * y**2 + 2.0
+    return xx * yy - xy**2
+
+
+def ring_minimum(tilt):
+    """Off the axis x = 0 the gradient of `two_passes` vanishes where r = 1 and 2 y + tilt = 0."""
+    y = -0.5 * tilt
+    return -math.sqrt(1.0 - y**2), y
+
+
+def test_a_second_pass_that_leads_elsewhere():
+    """Three wells on a circle: over a saddle to the third one, and from there on, the target is reached as well.
+
+    Along the circle the loss is 0.1 cos(phi) - cos(3 phi) / 2: the saddles near +-60 degrees are 1.6 T higher than
+    that at 180 degrees, between start and target.
+    """
+    wells = "4*(x**2 + y**2 - 1)**2 - 0.5*(x**3 - 3*x*y**2)/(x**2 + y**2)**1.5 + 0.1*x"
+    problem = Problem(Landscape(wells, variables=("x", "y")), WARM, Grid(x=(-1.8, 1.8, 72), y=(-1.8, 1.8, 72)))
+    found = forms(problem, [-0.5, 0.9], "(x + 0.5)**2 + (y + 0.87)**2 < 0.04")["eyring_kramers"]
+    assert found.reason.startswith("a second way out, over x = 0.5")
+    assert found.reason.endswith(
+        "is only 1.6 thermal energies higher but does not lead straight over a saddle into the target"
+    )
     assert not found.applies
 
 

@@ -15,13 +15,14 @@ from typing import final
 import numpy as np
 from scipy.optimize import brentq
 
-from fpsolve.analyse.basins import describe, wrapped
+from fpsolve.analyse.geometry import describe, wrapped
 from fpsolve.analyse.passage_integral import InapplicableError, positive_diffusion, remainder_integral
 from fpsolve.analyse.saddle import (
     NEAR,
     RIVAL,
     another_minimum,
     begins_near,
+    in_parallel,
     low_barrier,
     second_way,
     start_near,
@@ -45,14 +46,25 @@ class Line:
     problem: Problem
 
     def bounds(self, start: float) -> tuple[float, float]:
-        """How far there is something to look at: the walls, or once round to either side."""
+        """How far there is something to look at: walls, the last cells before infinity, once round to either side."""
         axis = self.problem.grid.axes[0]
         length = axis.upper - axis.lower
-        return (start - length, start + length) if axis.periodic else (axis.lower, axis.upper)
+        if axis.periodic:
+            return start - length, start + length
+        lower, upper = (
+            float(last) if infinite else wall
+            for wall, infinite, last in zip((axis.lower, axis.upper), axis.infinite, axis.centres[[0, -1]], strict=True)
+        )
+        return lower, upper
 
     def points(self, lower: float, upper: float) -> FloatArray:
-        """Points close enough to find edges and zeros between."""
-        return np.linspace(lower, upper, max(FEWEST_POINTS, POINTS_PER_CELL * self.problem.grid.size + 1))
+        """Points close enough to find edges and zeros between: as many to a cell wherever the cells are finer."""
+        axis = self.problem.grid.axes[0]
+        count = max(FEWEST_POINTS, POINTS_PER_CELL * self.problem.grid.size + 1)
+        if axis.map is None or axis.periodic:
+            return np.linspace(lower, upper, count)
+        first, last = axis.index(np.array([lower, upper]))
+        return np.concatenate([[lower], axis.position(np.linspace(first, last, count))[1:-1], [upper]])
 
     def positions(self, x: FloatArray) -> FloatArray:
         """The points (points,) as positions (1, points) between the ends of the axis."""
@@ -103,8 +115,8 @@ class Line:
 
     def _root(self, function: Callable[[FloatArray], FloatArray], one: float, other: float) -> float:
         """Where a function changes its sign, to rounding."""
-        axis, epsilon = self.problem.grid.axes[0], 4.0 * np.finfo(np.float64).eps
-        accuracy = {"xtol": epsilon * (axis.upper - axis.lower), "rtol": epsilon}
+        (lower, upper), epsilon = self.bounds(one), 4.0 * np.finfo(np.float64).eps
+        accuracy = {"xtol": epsilon * (upper - lower), "rtol": epsilon}
         return float(brentq(lambda x: float(function(np.array(x))[0]), one, other, **accuracy))
 
     def diffusion(self, x: FloatArray) -> FloatArray:
@@ -172,7 +184,28 @@ class Barrier:
     minimum: float
     saddle: float
     height: float  # integral of -drift / D from the minimum to the saddle [thermal energies]
-    doubt: str | None  # what speaks against counting it alone
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Barriers:
+    """The barriers around a minimum that lead into the target: one, or one to either side, the lower first.
+
+    doubt: what speaks against counting just these; None where nothing does.
+    """
+
+    ways: tuple[Barrier, ...]
+    doubt: str | None
+
+    @property
+    def lowest(self) -> Barrier:
+        """The lower barrier."""
+        return self.ways[0]
+
+    @property
+    def log_time(self) -> float:
+        """Logarithm of the mean low-noise time: the rates over both barriers add."""
+        return in_parallel(map(low_noise_time, self.ways))
 
 
 def low_noise_time(barrier: Barrier) -> float:
@@ -191,8 +224,8 @@ def low_noise_time(barrier: Barrier) -> float:
     return math.log(2.0 * math.pi) - 0.5 * float(np.log(np.abs(slopes)).sum()) + barrier.height + of_noise
 
 
-def lowest_barrier(line: Line, start: float, target: Region) -> Barrier:
-    """The lowest barrier between a start and the ends that absorb; InapplicableError where there is none."""
+def barriers_to(line: Line, start: float, target: Region) -> Barriers:
+    """The barriers between a start and the ends that absorb; InapplicableError where there is none."""
     ends = reach(line, start, target)
     zeros = line.drift_zeros(*line.bounds(start))
     minimum = _minimum(line, start, zeros)
@@ -202,14 +235,27 @@ def lowest_barrier(line: Line, start: float, target: Region) -> Barrier:
     ways = [_way(line, minimum, zeros, end) for end in ends]
     out, other = sorted(ways, key=lambda way: way.top if way.end.absorbs else math.inf)
     saddle, height, doubt = _saddle(out)
+    first = Barrier(line, minimum, saddle, height)
+    rival = _rival(other, minimum)
     doubt = (
         low_barrier(height)
         or doubt
-        or _doubt_start(line, start, minimum, saddle, height)
-        or _doubt_other_side(other, height)
+        or _doubt_start(first, start)
+        or _doubt_other_side(other, first, rival, start)
         or _doubt_in_series(out, height)
     )
-    return Barrier(line, minimum, saddle, height, doubt)
+    return Barriers((first,) if rival is None else (first, rival), doubt)
+
+
+def _rival(way: _Way, minimum: float) -> Barrier | None:
+    """The barrier on the other side of the minimum; None where there is no way out over a saddle."""
+    if not way.end.absorbs:
+        return None
+    try:
+        saddle, height, _ = _saddle(way)
+    except InapplicableError:
+        return None
+    return Barrier(way.line, minimum, saddle, height)
 
 
 def _minimum(line: Line, start: float, zeros: FloatArray) -> float:
@@ -294,21 +340,24 @@ def _saddle(way: _Way) -> tuple[float, float, str | None]:
     raise InapplicableError(reason)
 
 
-def _doubt_start(line: Line, start: float, minimum: float, saddle: float, height: float) -> str | None:
+def _doubt_start(barrier: Barrier, start: float) -> str | None:
     """Whether the start lies so high on the way to the saddle that it may pass without visiting the minimum."""
-    if (start - minimum) * (saddle - minimum) <= 0.0:
+    minimum = barrier.minimum
+    if (start - minimum) * (barrier.saddle - minimum) <= 0.0:
         return None
-    return start_near(height + float(line.work(np.array([minimum, start]))[0]))
+    return start_near(barrier.height + float(barrier.line.work(np.array([minimum, start]))[0]))
 
 
-def _doubt_other_side(way: _Way, height: float) -> str | None:
-    """Whether what lies on the other side of the minimum matters: a wall, a way out, a minimum."""
+def _doubt_other_side(way: _Way, first: Barrier, rival: Barrier | None, start: float) -> str | None:
+    """Whether what lies on the other side of the minimum, but for a barrier that is counted, matters."""
     if not way.end.absorbs:
         near = wall_near(way.name(-1), "minimum") if way.heights[-1] < NEAR else None
         return near or _doubt_minima(way, len(way.places) - 1)
-    if way.top < height + RIVAL:
-        return second_way(f"over {way.name(way.highest)}", way.top - height)
-    return _doubt_minima(way, way.highest)
+    if way.top >= first.height + RIVAL:
+        return _doubt_minima(way, way.highest)
+    if rival is None:
+        return second_way(f"at {way.name(way.highest)}", way.top - first.height)
+    return _saddle(way)[2] or _doubt_start(rival, start) or _doubt_in_series(way, rival.height)
 
 
 def _doubt_in_series(way: _Way, height: float) -> str | None:

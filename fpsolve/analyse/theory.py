@@ -3,28 +3,32 @@
 Everything is computed as the logarithm of the time: barriers of thousands of thermal energies are wanted.
 
 In one dimension every formula comes from the drift and the diffusion (`line`, `passage_integral`); in more dimensions
-they come from the loss at the minimum and at the saddle (`saddle`).
+they come from the loss at the minimum and at the saddles (`saddle`), that of Xie, Sato & Sugiyama from the way between
+them too (`xie`). Where several saddles lead from the minimum into the target, their rates add.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.basins import StationaryPointError
-from fpsolve.analyse.line import Barrier, Line, low_noise_time, lowest_barrier, reach
+from fpsolve.analyse.line import Barriers, Line, barriers_to, reach
 from fpsolve.analyse.passage_integral import InapplicableError, log_passage_time
-from fpsolve.analyse.saddle import langer_time
+from fpsolve.analyse.saddle import Passage, langer_time, passage_to, reason_of
+from fpsolve.analyse.stationary_points import StationaryPointError
+from fpsolve.analyse.xie import XieTimes, xie_times
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.noise import Convention
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region, point_weights
 
 SAME_NOISE = 1e-9  # relative: less is rounding
+KEPT = 1e-6  # relative: less is rounding, or the error of differences
 
 
 @final
@@ -35,16 +39,18 @@ class ClosedForm:
     log_time: ln of the time; None where the formula has no value.
     applies: whether it should agree with the equation, to its accuracy. A formula may have a value and not apply.
     reason: why it does not apply, a clause for the report; None where it does.
+    detail: numbers that the formula took from the problem, by name.
     """
 
     log_time: float | None
     applies: bool
     reason: str | None
+    detail: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def doubted(cls, log_time: float, doubt: str | None) -> ClosedForm:
+    def doubted(cls, log_time: float, doubt: str | None, **detail: float) -> ClosedForm:
         """A value, and what speaks against it if anything does."""
-        return cls(log_time, doubt is None, doubt)
+        return cls(log_time, doubt is None, doubt, detail)
 
     @property
     def value(self) -> float | None:
@@ -101,9 +107,24 @@ class Crossing:
         return self.over_drift if self.problem.grid.dimensions == 1 else _answer(_over_loss, self)
 
     @cached_property
-    def barrier(self) -> Barrier:
-        """The barrier in one dimension."""
-        return lowest_barrier(Line(self.problem), float(self.start[0]), self.target)
+    def barriers(self) -> Barriers:
+        """The barriers in one dimension."""
+        return barriers_to(Line(self.problem), float(self.start[0]), self.target)
+
+    @cached_property
+    def passage(self) -> Passage:
+        """The minimum and the saddles of the loss."""
+        return passage_to(self.problem, self.start, self.target)
+
+    @cached_property
+    def xie(self) -> XieTimes | str:
+        """The times of Xie, Sato & Sugiyama, or the reason why there are none."""
+        try:
+            if self.problem.diffusion.constant is not None:
+                return "the noise is constant, not proportional to the Hessian"
+            return xie_times(self.passage)
+        except (InapplicableError, StationaryPointError) as refusal:
+            return reason_of(refusal)
 
     def check_one_axis(self, formula: str) -> None:
         """Refuse more than one dimension."""
@@ -116,20 +137,23 @@ class Crossing:
         if self.problem.diffusion.constant is None:
             raise InapplicableError(_noise_changes(self))
 
-    def check_boltzmann(self) -> float:
-        """The temperature, when exp(-loss/T) is the density at rest."""
-        landscape = self.problem.landscape
-        if landscape.loss is None:
+    def check_temperature(self) -> None:
+        """Refuse noise that is not D = T M."""
+        if self.problem.landscape.loss is None:
             reason = "the landscape gives a drift and no loss"
-            raise InapplicableError(reason)
-        if not landscape.is_gradient:
-            reason = "the drift is not minus the gradient of the loss"
             raise InapplicableError(reason)
         self.check_constant_noise()
         if self.problem.temperature is None:
             reason = "the diffusion is not proportional to the mobility, so exp(-loss/T) is not the density at rest"
             raise InapplicableError(reason)
-        return self.problem.temperature
+
+    def check_boltzmann(self) -> None:
+        """Refuse what does not have exp(-loss/T) at rest, without currents."""
+        landscape = self.problem.landscape
+        if landscape.loss is not None and not landscape.is_gradient:
+            reason = "the drift is not minus the gradient of the loss"
+            raise InapplicableError(reason)
+        self.check_temperature()
 
 
 def kramers(crossing: Crossing) -> ClosedForm:
@@ -165,6 +189,20 @@ def langer(crossing: Crossing) -> ClosedForm:
     return crossing.over_loss
 
 
+def irreversible(crossing: Crossing) -> ClosedForm:
+    """Langer's formula for the drift -M grad L + f where f keeps the density exp(-L/T): Bouchet & Reygner (2016).
+
+    l is the positive eigenvalue of the derivative of the drift at the saddle, -M H_b + df_b. The density is kept where
+    div f = 0 and f . grad L = 0, which is looked at in every cell (Lee & Seo 2022, for the proof).
+    """
+    crossing.check_temperature()
+    if crossing.problem.landscape.is_gradient:
+        reason = "the drift is minus the gradient of the loss: Langer's formula says the same"
+        raise InapplicableError(reason)
+    _check_density_kept(crossing.problem)
+    return ClosedForm.doubted(langer_time(crossing.passage), crossing.passage.doubt)
+
+
 def low_noise(crossing: Crossing) -> ClosedForm:
     """One dimension, any D(x), by Laplace's method: the leading order of the exact integral for weak noise.
 
@@ -191,12 +229,38 @@ def exact_integral(crossing: Crossing) -> ClosedForm:
     return ClosedForm.doubted(log_passage_time(crossing.problem, start, ends, absorbing), None)
 
 
+def xie(crossing: Crossing, convention: Convention) -> ClosedForm:
+    """Xie, Sato & Sugiyama (2021), theorem 3.2, with the prefactor of a convention; see `xie`.
+
+    detail: s, the share of the climb before the inflection of the way; minimum_curvature and saddle_curvature along
+    the way; learning_rate_over_twice_batch_size, the factor of |H| in D; saddles, the number of ways whose rates were
+    added (s and the curvatures are those of the lowest).
+    """
+    found = crossing.xie
+    if isinstance(found, str):
+        raise InapplicableError(found)
+    way = found.ways[0]
+    return ClosedForm.doubted(
+        found.log_time(convention),
+        found.doubt_of(convention),
+        s=way.share,
+        minimum_curvature=way.minimum_curvature,
+        saddle_curvature=way.saddle_curvature,
+        learning_rate_over_twice_batch_size=found.noise,
+        saddles=float(len(found.ways)),
+    )
+
+
 FORMULAS: dict[str, Callable[[Crossing], ClosedForm]] = {
     "kramers": kramers,
     "eyring_kramers": eyring_kramers,
     "langer": langer,
+    "irreversible_eyring_kramers": irreversible,
     "low_noise": low_noise,
     "exact_integral": exact_integral,
+    "xie_ito": partial(xie, convention="ito"),
+    "xie_stratonovich": partial(xie, convention="stratonovich"),
+    "xie_isothermal": partial(xie, convention="isothermal"),
 }
 
 
@@ -204,19 +268,36 @@ def _answer(formula: Callable[[Crossing], ClosedForm], crossing: Crossing) -> Cl
     """What the formula gives, or the reason why it gives nothing."""
     try:
         return formula(crossing)
-    except InapplicableError as refusal:
-        return ClosedForm(None, False, str(refusal))
-    except StationaryPointError as absence:
-        return ClosedForm(None, False, absence.found)
+    except (InapplicableError, StationaryPointError) as refusal:
+        return ClosedForm(None, False, reason_of(refusal))
 
 
 def _over_drift(crossing: Crossing) -> ClosedForm:
-    return ClosedForm.doubted(low_noise_time(crossing.barrier), crossing.barrier.doubt)
+    return ClosedForm.doubted(crossing.barriers.log_time, crossing.barriers.doubt)
 
 
 def _over_loss(crossing: Crossing) -> ClosedForm:
-    temperature = crossing.check_boltzmann()
-    return ClosedForm.doubted(*langer_time(crossing.problem, temperature, crossing.start, crossing.target))
+    crossing.check_boltzmann()
+    return ClosedForm.doubted(langer_time(crossing.passage), crossing.passage.doubt)
+
+
+def _check_density_kept(problem: Problem) -> None:
+    """Refuse an added drift f whose divergence, or whose work f . grad L, is more than rounding in some cell."""
+    positions, landscape = problem.grid.positions(), problem.landscape
+    assert landscape.extra_drift is not None
+    assert landscape.gradient is not None
+    extra, slopes = landscape.extra_drift(positions), landscape.extra_drift.derivative()(positions)
+    gradient = landscape.gradient(positions)
+    divergence, size = np.abs(np.einsum("iip->p", slopes)), np.linalg.norm(slopes, axis=(0, 1))
+    work, bound = (
+        np.abs((extra * gradient).sum(axis=0)),
+        np.linalg.norm(extra, axis=0) * np.linalg.norm(gradient, axis=0),
+    )
+    for what, found, largest in (("has a divergence", divergence, size), ("does work against the loss", work, bound)):
+        if (wrong := found > KEPT * largest).any():
+            place = problem.grid.place(int(np.argmax(wrong)))
+            reason = f"exp(-loss/T) is not the density at rest: the added drift {what}, as in {place}"
+            raise InapplicableError(reason)
 
 
 def _noise_changes(crossing: Crossing) -> str:
@@ -224,7 +305,7 @@ def _noise_changes(crossing: Crossing) -> str:
     traces = np.einsum("ii...->...", crossing.problem.diffusion_at_cells)
     place = "over the grid"
     if crossing.problem.grid.dimensions == 1 and crossing.over_drift.log_time is not None:
-        barrier = crossing.barrier
+        barrier = crossing.barriers.lowest
         traces = barrier.line.diffusion(barrier.line.points(barrier.minimum, barrier.saddle))
         place = "between the minimum and the saddle"
     ratio = float(traces.max() / traces.min())

@@ -1,9 +1,16 @@
-"""Exponents: how much ln p of a local equilibrium rises along an edge, and how sharply it bends.
+"""Exponents: how much ln P of a local equilibrium rises along an edge, and how sharply it bends.
 
     phi(s) = integral of beta along the edge from its origin, beta = D^-1 v; Z = phi(1)
 
 Differences of a known potential are exact; the remainder of beta is integrated by quadrature, never by its end
 values alone.
+
+Cells carry probability, P = density * volume. On a map x_a(index_a) with widths x'_a the Fokker-Planck equation of P
+in index coordinates has the diffusion D_ab / (x'_a x'_b), and by Ito's rule
+
+    beta_index = x' beta + grad ln(product of the x'):
+
+the volume is one more known potential, so that the discrete density at rest is Boltzmann's on any map.
 """
 
 from __future__ import annotations
@@ -12,21 +19,27 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 
-from fpsolve.model.grid import FloatArray, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
-# An edge whose Simpson and trapezoidal integrals differ by more than this is integrated again on finer panels,
-# until halving them changes nothing by more than the second figure; most edges never need it.
+# An edge whose Simpson and trapezoidal integrals differ by more than this, or by more than this share of the ends (the
+# exponent then jumps on it, where D does), is integrated again on finer panels, until halving them changes nothing by
+# more than the third figure; most edges never need it.
 ROUGH_EXPONENT = 0.05
-SMOOTH_EXPONENT = 1e-6
-MOST_HALVINGS = 8
+JUMP = 0.02
+SMOOTH_EXPONENT = 1e-8
+MOST_HALVINGS = 30
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Potential (points,) and remainder of beta in index units (axes, points) at some points; None where absent."""
+    """Potential (points,) and remainder of beta in index units (axes, points) at some points; None where absent.
+
+    The potential counts the logarithm of the cell volume, where volumes differ.
+    """
 
     potential: FloatArray | None
     slope: FloatArray | None
@@ -39,10 +52,22 @@ class Sample:
 
 def sample(problem: Problem, index: FloatArray) -> Sample:
     """Sample the exponent of a problem at index coordinates (axes, points)."""
+    stretch = problem.grid.stretch(index)
+    of_density = _density_sample(problem, index, stretch)
+    if problem.grid.even:
+        return of_density
+    mapped = [axis.map is not None for axis in problem.grid.axes]
+    log_volume = np.log(stretch[mapped]).sum(axis=0)
+    potential = log_volume if of_density.potential is None else of_density.potential + log_volume
+    return Sample(potential, of_density.slope)
+
+
+def _density_sample(problem: Problem, index: FloatArray, stretch: FloatArray) -> Sample:
+    """The same for ln p, without the volume; stretch: local cell widths, (axes, points)."""
     positions = problem.grid.positions(index)
     exponent = problem.exponent
     potential = None if exponent.potential is None else exponent.potential(positions)
-    slope = None if exponent.remainder is None else exponent.remainder(positions) * problem.grid.spacings[:, None]
+    slope = None if exponent.remainder is None else exponent.remainder(positions) * stretch
     return Sample(potential, slope)
 
 
@@ -61,7 +86,9 @@ def exponents(
     if first.slope is not None and middle.slope is not None and last.slope is not None:
         b0, b1, b2 = ((part.slope * displacement).sum(axis=0) for part in (first, middle, last))  # type: ignore[operator]
         whole, half = (b0 + 4.0 * b1 + b2) / 6.0, (5.0 * b0 + 8.0 * b1 - b2) / 24.0
-        rough = np.flatnonzero(np.abs(whole - 0.5 * (b0 + b2)) > ROUGH_EXPONENT)
+        bend = np.abs(whole - 0.5 * (b0 + b2))
+        jumps = bend > np.maximum(JUMP * (np.abs(b0) + np.abs(b2)), SMOOTH_EXPONENT)
+        rough = np.flatnonzero((bend > ROUGH_EXPONENT) | jumps)
         if rough.size:
             whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
     if first.potential is not None and middle.potential is not None and last.potential is not None:
@@ -71,41 +98,43 @@ def exponents(
 
 
 def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> tuple[FloatArray, FloatArray, int]:
-    """Integrals of the remainder by Simpson's rule on 4, 8, 16 ... panels until they stop changing."""
-    whole, half = np.full(start.shape[1], np.inf), np.empty(start.shape[1])
-    open_ = np.arange(start.shape[1])
+    """Integrals of the remainder by Simpson's rule, on panels that are halved wherever that changes something.
+
+    A jump takes one or two more panels at every halving, so that it is integrated to SMOOTH_EXPONENT wherever it lies.
+    """
+    halves = np.zeros((2, start.shape[1]))
+    segment = np.repeat(np.arange(start.shape[1]), 2)
+    lower = np.tile([0.0, 0.5], start.shape[1])
     for halving in range(1, MOST_HALVINGS + 1):
-        nodes = np.linspace(0.0, 1.0, 2 ** (halving + 1) + 1)
-        points = start[:, open_, None] + displacement[:, open_, None] * nodes
+        width = 0.5**halving
+        nodes = lower[:, None] + width * np.linspace(0.0, 1.0, 5)
+        points = start[:, segment, None] + displacement[:, segment, None] * nodes
         slope = sample(problem, points.reshape(len(start), -1)).slope
         assert slope is not None
-        values = (slope.reshape(points.shape) * displacement[:, open_, None]).sum(axis=0)
-        middle = nodes.size // 2
-        new = _simpson(values)
-        half[open_] = _simpson(values[:, : middle + 1]) * 0.5
-        settled = np.abs(new - whole[open_]) <= SMOOTH_EXPONENT * (1.0 + np.abs(new))
-        whole[open_] = new
-        open_ = open_[~settled]
-        if not open_.size:
+        values = (slope.reshape(points.shape) * displacement[:, segment, None]).sum(axis=0)
+        coarse = width / 6.0 * (values @ [1.0, 0.0, 4.0, 0.0, 1.0])
+        fine = width / 12.0 * (values @ [1.0, 4.0, 2.0, 4.0, 1.0])
+        open_ = ~(np.abs(fine - coarse) <= SMOOTH_EXPONENT * (1.0 + np.abs(fine)))
+        done = ~open_ | (halving == MOST_HALVINGS)
+        np.add.at(halves, ((lower[done] >= 0.5).astype(np.int64), segment[done]), fine[done])
+        if not open_.any():
             break
-    return whole, half, int(open_.size)
-
-
-def _simpson(values: FloatArray) -> FloatArray:
-    """Composite Simpson's rule over [0, 1] for values (segments, odd number of nodes)."""
-    inner = 4.0 * values[:, 1:-1:2].sum(axis=1) + 2.0 * values[:, 2:-1:2].sum(axis=1)
-    total: FloatArray = (values[:, 0] + inner + values[:, -1]) / (3.0 * (values.shape[1] - 1))
-    return total
+        segment = np.repeat(segment[open_], 2)
+        lower = (lower[open_, None] + 0.5 * width * np.array([0.0, 1.0])).ravel()
+    return halves.sum(axis=0), halves[0], int(np.unique(segment[open_]).size) if open_.any() else 0
 
 
 def local_shape(problem: Problem) -> tuple[FloatArray, FloatArray]:
-    """Slope (axes, cells) and |Hessian| (axes, axes, cells) of the local log equilibrium density, in index units.
+    """Slope (axes, cells) and |Hessian| (axes, axes, cells) of the local log equilibrium P, in index units.
 
     By differences over the grid (they enter a correction and diagnostics only); |.| acts on the eigenvalues of the
-    symmetric part. A well or saddle is 1 / sqrt(|Hessian|) cells wide.
+    symmetric part.
     """
-    grid = problem.grid
-    at_cells = sample(problem, grid.indices().astype(np.float64))
+    return _shape(problem.grid, sample(problem, problem.grid.indices().astype(np.float64)))
+
+
+def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
+    """Slope and |Hessian| of what is sampled at the cells."""
     slope = np.zeros((grid.dimensions, grid.size))
     if at_cells.slope is not None:
         slope += at_cells.slope
@@ -120,10 +149,22 @@ def cells_across(problem: Problem) -> dict[str, float]:
     """Width, in cells, of the narrowest well or saddle along each axis; infinite where there is none.
 
     The cells that hold a stationary point of ln p are those where the slope is below what the curvature makes of it
-    within one cell.
+    within one cell, and changes its sign among the neighbours. It is 1 / sqrt(|Hessian|) cells wide.
     """
-    slope, curvature = local_shape(problem)
-    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0)
+    grid = problem.grid
+    index = grid.indices().astype(np.float64)
+    slope, curvature = _shape(grid, _density_sample(problem, index, grid.stretch()))
+    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0) & _changes_sign(grid, slope)
     sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
     widths = [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]
-    return dict(zip(problem.grid.names, widths, strict=True))
+    return dict(zip(grid.names, widths, strict=True))
+
+
+def _changes_sign(grid: Grid, slope: FloatArray) -> BoolArray:
+    """Cells (cells,) among whose neighbours, and itself, no component of a slope (axes, cells) keeps its sign."""
+    modes = ["wrap" if axis.periodic else "nearest" for axis in grid.axes]
+    found = np.ones(grid.shape, dtype=np.bool_)
+    for row in grid.shaped(slope):
+        lowest, highest = (function(row, size=3, mode=modes) for function in (minimum_filter, maximum_filter))
+        found &= (lowest <= 0.0) & (highest >= 0.0)
+    return found.ravel()

@@ -1,0 +1,81 @@
+"""Places on a grid: distances in cells, the short way round, positions in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+
+
+def separation(grid: Grid, one: FloatArray, other: FloatArray) -> float:
+    """Distance of two points, in cells of the axis along which it is largest."""
+    return float(np.abs(displacement(grid, one, other) / cell_size(grid, other)).max())
+
+
+def displacement(grid: Grid, end: FloatArray, origin: FloatArray) -> FloatArray:
+    """The way from origin to end, the short way round on periodic axes."""
+    rows = []
+    for axis, difference in zip(grid.axes, end - origin, strict=True):
+        length = axis.upper - axis.lower
+        rows.append(difference - length * np.rint(difference / length) if axis.periodic else difference)
+    return np.array(rows)
+
+
+def wrapped(grid: Grid, position: FloatArray) -> FloatArray:
+    """The position (axes,), or positions (axes, points), with periodic axes brought back between their ends."""
+    rows = [
+        axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x
+        for axis, x in zip(grid.axes, position, strict=True)
+    ]
+    return np.array(rows)
+
+
+def inside_walls(grid: Grid, position: FloatArray) -> FloatArray:
+    """The position (axes,), or positions (axes, points), wrapped, or the nearest ones between the walls."""
+    shape = (-1,) + (1,) * (position.ndim - 1)
+    lower, upper = ([axis.lower for axis in grid.axes], [axis.upper for axis in grid.axes])
+    return np.clip(wrapped(grid, position), np.reshape(lower, shape), np.reshape(upper, shape))
+
+
+def cell_size(grid: Grid, position: FloatArray) -> FloatArray:
+    """Widths of the cell around a position (axes,), or around positions (axes, points); same shape [length].
+
+    Beyond the outermost cell centres those of the outermost cells: on infinite axes, too, they are finite.
+    """
+    rows = [
+        axis.stretch(row if axis.periodic else np.clip(row, 0.0, axis.cells - 1.0))
+        for axis, row in zip(grid.axes, _index(grid, position), strict=True)
+    ]
+    return np.array(rows)
+
+
+def cell_at(grid: Grid, position: FloatArray) -> int:
+    """Flat number of the cell that holds a position, or of the nearest one."""
+    return int(cells_at(grid, position[:, None])[0])
+
+
+def cells_at(grid: Grid, positions: FloatArray) -> IntArray:
+    """Flat numbers of the cells that hold positions (axes, points), or of the nearest ones, (points,)."""
+    last = np.array(grid.shape)[:, None] - 1
+    nearest = np.clip(np.rint(_index(grid, wrapped(grid, positions))), 0, last)
+    return grid.strides @ nearest.astype(np.int64)
+
+
+def _index(grid: Grid, position: FloatArray) -> FloatArray:
+    return np.array([axis.index(x) for axis, x in zip(grid.axes, position, strict=True)], dtype=np.float64)
+
+
+def neighbour_pairs(grid: Grid, allowed: BoolArray) -> tuple[IntArray, IntArray]:
+    """Pairs of allowed cells that share a face."""
+    tails, heads = [], []
+    for offset in np.eye(grid.dimensions, dtype=np.int64):
+        neighbours, inside = grid.neighbours(offset)
+        (cells,) = np.nonzero(inside & allowed & allowed[neighbours] & (neighbours != np.arange(grid.size)))
+        tails.append(cells)
+        heads.append(neighbours[cells])
+    return np.concatenate(tails), np.concatenate(heads)
+
+
+def describe(grid: Grid, position: FloatArray) -> str:
+    """A position in words: 'x = 0.5, y = -1'."""
+    return ", ".join(f"{name} = {round(float(x), 9) + 0.0:.6g}" for name, x in zip(grid.names, position, strict=True))
