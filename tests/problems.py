@@ -17,6 +17,11 @@ Array = NDArray[np.float64]
 
 NAMES = ("x", "y", "z")
 QUARTIC = "(x**2 - 1)**2"
+# The three-hole potential of Metzner, Schuette & Vanden-Eijnden, J. Chem. Phys. 125, 084110 (2006).
+THREE_HOLES = (
+    "3*exp(-x**2 - (y - 1/3)**2) - 3*exp(-x**2 - (y - 5/3)**2) - 5*exp(-(x - 1)**2 - y**2) - 5*exp(-(x + 1)**2 - y**2)"
+    " + 0.2*x**4 + 0.2*(y - 1/3)**4"
+)
 
 
 def box(

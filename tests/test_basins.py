@@ -1,22 +1,20 @@
-"""Minima and passes: against known stationary points, a flood by brute force, and the reasons why there is none."""
+"""Minima, passes and basins: against known stationary points, floods and steepest descents by brute force."""
 
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import THREE_HOLES
+from scipy.integrate import solve_ivp
 
-from fpsolve.analyse.basins import (
-    StationaryPointError,
-    descent,
-    entry_into,
-    minima_below,
-    minimum_near,
-    neighbourhood,
-    pass_between,
-    separation,
-    summit_between,
-)
+from fpsolve.analyse.basins import MOST_BASINS, basin_region, find_basins
+from fpsolve.analyse.flow import fall
+from fpsolve.analyse.geometry import cells_at, separation
+from fpsolve.analyse.passes import entry_into, minima_below, neighbourhood, pass_between, summit_between
+from fpsolve.analyse.stationary_points import StationaryPointError, descent, minimum_near
+from fpsolve.analyse.watershed import OUTSIDE
+from fpsolve.discretise.generator import Generator
 from fpsolve.model.grid import Axis, Grid
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import ConstantNoise
@@ -25,12 +23,22 @@ from fpsolve.model.problem import Problem
 # Newton's method ends within a few roundings of the root; positions and losses here are of order one.
 ROUNDING = 1e-12
 
-# The three-hole potential of Metzner, Schuette & Vanden-Eijnden (2006). Its stationary points below were found
-# in 30-digit arithmetic from the exact gradient, to the digits given.
-THREE_HOLES = (
-    "3*exp(-x**2 - (y - 1/3)**2) - 3*exp(-x**2 - (y - 5/3)**2) - 5*exp(-(x - 1)**2 - y**2) - 5*exp(-(x + 1)**2 - y**2)"
-    " + 0.2*x**4 + 0.2*(y - 1/3)**4"
+# The potential of Mueller & Brown, Theor. Chim. Acta 53, 75 (1979). Its stationary points below, and those of the three
+# holes, were found in 30-digit arithmetic from the exact gradient, to the digits given.
+MUELLER_BROWN = (
+    "-200*exp(-(x - 1)**2 - 10*y**2) - 100*exp(-x**2 - 10*(y - 0.5)**2)"
+    " - 170*exp(-6.5*(x + 0.5)**2 + 11*(x + 0.5)*(y - 1.5) - 6.5*(y - 1.5)**2)"
+    " + 15*exp(0.7*(x + 1)**2 + 0.6*(x + 1)*(y - 1) + 0.7*(y - 1)**2)"
 )
+MUELLER_BROWN_MINIMA = [
+    ([-0.558223634633, 1.441725841805], -146.69951720995),
+    ([0.6234994049309, 0.02803775852869], -108.16672411685),
+    ([-0.05001082299821, 0.466694104872], -80.767818129659),
+]
+MUELLER_BROWN_SADDLES = [
+    ([0.2124865820007, 0.2929883251074], -72.248940112325),
+    ([-0.8220015587327, 0.6243128028149], -40.664843508657),
+]
 
 
 def problem_of(loss, **axes):
@@ -256,3 +264,271 @@ def test_the_summit_is_where_a_flood_breaks_through(seed):
 
     assert connected(heights[summit])
     assert not connected(np.nextafter(heights[summit], -np.inf))
+
+
+def turned(loss_along, loss_across, angle=0.4):
+    """A loss of u and v, the axes turned by an angle."""
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    return loss_along.replace("u", f"({c!r}*x + {s!r}*y)") + "+" + loss_across.replace("v", f"({c!r}*y - {s!r}*x)")
+
+
+def test_basins_of_the_quartic_well():
+    basins = find_basins(problem_of("(x**2 - 1)**2", x=(-2.0, 2.0, 50)))
+    assert np.concatenate([point.position for point in basins.minima]) == pytest.approx([-1.0, 1.0], abs=ROUNDING)
+    (saddle,) = basins.saddles
+    assert saddle.point.position == pytest.approx([0.0], abs=ROUNDING)
+    assert saddle.basins == (0, 1)
+    assert saddle.heights == pytest.approx((1.0, 1.0), abs=ROUNDING)
+    assert saddle.thermal_heights == pytest.approx((10.0, 10.0), abs=10.0 * ROUNDING)
+    assert (basins.label == np.repeat([0, 1], 25)).all()
+
+
+def test_basins_of_the_three_holes(three_holes):
+    basins = find_basins(three_holes)
+    found = np.array([point.position for point in basins.minima])
+    holes = [[-1.048054992824, -0.04209366630668], [1.048054992824, -0.04209366630668], [0.0, 1.537082004449]]
+    assert found == pytest.approx(np.array(holes), abs=ROUNDING)
+    assert [point.loss for point in basins.minima] == pytest.approx(
+        [-3.9948606018543, -3.9948606018543, -2.1721536229943], abs=2e-13
+    )
+    passes = np.array([saddle.point.position for saddle in basins.saddles])
+    upper = [0.6172723078765, 1.102734517508]
+    assert passes == pytest.approx(np.array([[-upper[0], upper[1]], upper, [0.0, -0.3158265504781]]), abs=ROUNDING)
+    assert [saddle.basins for saddle in basins.saddles] == [(0, 2), (1, 2), (0, 1)]
+    assert basins.saddles[2].heights == pytest.approx((2.6102739614558, 2.6102739614558), abs=4e-13)
+    left, right, upper_cells = np.bincount(basins.label)
+    assert left == right
+    assert left + right + upper_cells == three_holes.grid.size
+
+
+def test_basins_of_the_mueller_brown_potential():
+    basins = find_basins(problem_of(MUELLER_BROWN, x=(-1.5, 1.2, 54), y=(-0.5, 2.0, 50)))
+    for points, known in (
+        (basins.minima, MUELLER_BROWN_MINIMA),
+        ([saddle.point for saddle in basins.saddles], MUELLER_BROWN_SADDLES),
+    ):
+        assert len(points) == len(known)
+        for point, (position, loss) in zip(points, known, strict=True):
+            assert point.position == pytest.approx(position, abs=ROUNDING)
+            assert point.loss == pytest.approx(loss, abs=1e-11)  # the digits given
+    assert [saddle.basins for saddle in basins.saddles] == [(1, 2), (0, 2)]
+
+
+def test_parallel_saddles_of_a_ring():
+    """On the ring r = 1 about: two minima, and two passes between them, of different height."""
+    basins = find_basins(problem_of("4*(x**2 + y**2 - 1)**2 + 0.3*x**2 + 0.1*x", x=(-1.6, 1.6, 41), y=(-1.6, 1.6, 40)))
+    assert len(basins.minima) == 2
+    one, other = basins.between(0, 1)
+    # The slope along y vanishes on the circle and where y = 0; that along x then at x = -1/6 (minima), and where
+    # 16 x (x^2 - 1) + 0.6 x + 0.1 = 0 (saddles, and a maximum between).
+    places = sorted(np.real(np.roots([16.0, 0.0, -15.4, 0.1])))
+    assert sorted([one.point.position[0], other.point.position[0]]) == pytest.approx(
+        [places[0], places[2]], abs=ROUNDING
+    )
+    assert one.point.loss < other.point.loss
+    minima = np.array([point.position for point in basins.minima])
+    assert minima == pytest.approx(np.array([[-1 / 6, -np.sqrt(35) / 6], [-1 / 6, np.sqrt(35) / 6]]), abs=ROUNDING)
+
+
+def test_periodic_axes_wrap():
+    """cos 2x + cos 2y + 0.1 sin x on a torus: four basins, joined to each other on either side."""
+    circles = {name: Axis(name, 0.0, 2.0 * np.pi, cells, ("periodic",) * 2) for name, cells in (("x", 30), ("y", 31))}
+    basins = find_basins(problem_of("cos(2*x) + cos(2*y) + 0.1*sin(x)", **circles))
+    quarter = 0.5 * np.pi
+    minima = np.array([point.position for point in basins.minima]) / quarter
+    assert minima == pytest.approx(np.array([[3, 1], [3, 3], [1, 1], [1, 3]]), abs=ROUNDING)
+    pairs = [saddle.basins for saddle in basins.saddles]
+    assert pairs == [(0, 1)] * 2 + [(0, 2), (1, 3)] * 2 + [(2, 3)] * 2
+    wrapped_round, straight = (saddle.point.position for saddle in basins.between(0, 1))
+    assert wrapped_round[1] % (2.0 * np.pi) == pytest.approx(0.0, abs=ROUNDING)
+    assert straight == pytest.approx([3 * quarter, 2 * quarter], abs=ROUNDING)
+
+
+@pytest.mark.parametrize("condition", [100.0, 1000.0])
+def test_narrow_oblique_valleys_are_one_basin_each(condition):
+    """Across the valley the loss rises by far more from cell to cell than along it: most grid minima are false."""
+    problem = problem_of(turned("(u**2 - 1)**2", f"{4.0 * condition}*v**2"), x=(-2.4, 2.4, 60), y=(-2.4, 2.4, 60))
+    basins = find_basins(problem)
+    assert len(basins.minima) == 2
+    assert len(basins.saddles) == 1
+    assert basins.saddles[0].heights == pytest.approx((1.0, 1.0), abs=1e3 * ROUNDING)
+    x, y = problem.grid.positions()
+    u = np.cos(0.4) * x + np.sin(0.4) * y
+    assert (basins.label == (u > 0.0)).all()
+
+
+def test_basins_in_three_dimensions():
+    problem = problem_of(
+        "(x**2 - 1)**2 + (y - 0.3*x)**2 + 2*(z + 0.2*x*y)**2", x=(-1.6, 1.6, 20), y=(-1, 1, 15), z=(-1, 1, 14)
+    )
+    basins = find_basins(problem)
+    minima = np.array([point.position for point in basins.minima])
+    assert minima == pytest.approx(np.array([[-1.0, -0.3, -0.06], [1.0, 0.3, -0.06]]), abs=ROUNDING)
+    (saddle,) = basins.saddles
+    assert saddle.point.position == pytest.approx(0.0, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("cells", [31, 40, 64])
+@pytest.mark.parametrize("loss", ["(x*y - 1)**2", turned("(u**2 - 1)**2", "0*v", np.pi / 4)])
+def test_flat_floors_hold_one_basin_each(loss, cells):
+    """Along xy = 1, or u = 1, the loss is 0: two valleys without a lowest point."""
+    basins = find_basins(problem_of(loss, x=(-2.0, 2.0, cells), y=(-2.0, 2.0, cells)))
+    assert [point.loss for point in basins.minima] == pytest.approx([0.0, 0.0], abs=ROUNDING)
+    assert len(basins.saddles) == 1
+    x, y = basins.problem.grid.positions()
+    assert (basins.label[x + y < -0.3] == 0).all()
+    assert (basins.label[x + y > 0.3] == 1).all()
+
+
+def test_a_ridge_of_one_height_is_one_saddle():
+    basins = find_basins(problem_of("(x**2 - 1)**2 + 0*y", x=(-2.0, 2.0, 40), y=(-1.0, 1.0, 10)))
+    assert len(basins.minima) == 2
+    assert len(basins.saddles) == 1
+
+
+def test_a_minimum_on_a_reflecting_wall_counts():
+    """The loss falls to the wall y = 1: minima and pass lie on it."""
+    basins = find_basins(problem_of("(x**2 - 1)**2 - y", x=(-2.0, 2.0, 40), y=(-1.0, 1.0, 20)))
+    minima = np.array([point.position for point in basins.minima])
+    assert minima == pytest.approx(np.array([[-1.0, 1.0], [1.0, 1.0]]), abs=ROUNDING)
+    assert [point.held for point in basins.minima] == [(1,), (1,)]
+    assert basins.minima[0].eigenvalues == pytest.approx([8.0], abs=1e2 * ROUNDING)
+    (saddle,) = basins.saddles
+    assert saddle.point.position == pytest.approx([0.0, 1.0], abs=ROUNDING)
+    assert saddle.point.held == (1,)
+    assert saddle.heights == pytest.approx((1.0, 1.0), abs=ROUNDING)
+
+
+def test_beyond_an_absorbing_wall_there_is_no_basin():
+    basins = find_basins(problem_of("x**3 - 3*x", x=Axis("x", -2.5, 2.0, 90, ("absorbing", "reflecting"))))
+    (minimum,) = basins.minima
+    assert minimum.position == pytest.approx([1.0], abs=ROUNDING)
+    x = basins.problem.grid.positions()[0]
+    assert (basins.label == np.where(x < -1.0, OUTSIDE, 0)).all()
+    assert basins.number_at([-1.2]) == OUTSIDE
+    assert basins.number_at([-0.9]) == 0
+
+
+def test_basins_of_an_infinite_axis():
+    problem = problem_of("(x**2 - 1)**2", x=Axis("x", -np.inf, np.inf, 80, scale=1.5))
+    basins = find_basins(problem)
+    assert np.concatenate([point.position for point in basins.minima]) == pytest.approx([-1.0, 1.0], abs=ROUNDING)
+    assert (basins.label == (problem.grid.positions()[0] > 0.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        ("cos(200*x)", f"minima on this grid, more than {MOST_BASINS}"),
+        ("x", "the loss has no minimum on this grid"),
+    ],
+)
+def test_why_there_are_no_basins(loss, reason):
+    problem = problem_of(loss, x=Axis("x", -4.0, 4.0, 4000, ("absorbing", "reflecting")))
+    with pytest.raises(StationaryPointError) as error:
+        find_basins(problem)
+    assert reason in error.value.found
+
+
+def test_a_drift_has_no_basins():
+    landscape = Landscape(drift=["-x"], variables=("x",))
+    with pytest.raises(StationaryPointError, match="the landscape gives a drift and no loss"):
+        find_basins(Problem(landscape, ConstantNoise(diffusion=[[0.1]]), Grid(x=(-1.0, 1.0, 20))))
+
+
+@given(st.integers(0, 10**6), st.booleans())
+@settings(max_examples=6)
+def test_every_cell_falls_into_the_basin_of_its_label(seed, periodic):
+    """Steepest descents, by the classical Runge-Kutta method, from cells that lie a cell off any border."""
+    generator = np.random.default_rng(seed)
+    waves, phases = generator.integers(-2, 3, (5, 2)), generator.uniform(0.0, 2.0 * np.pi, 5)
+    terms = zip(generator.normal(size=5).tolist(), waves.tolist(), phases.tolist(), strict=True)
+    loss = " + ".join(f"({a!r})*cos({k}*x + ({m})*y + {p!r})" for a, (k, m), p in terms)
+    # Between walls a steep bowl keeps minima off them: a pit at a wall may be narrower than a cell.
+    loss += " + 0.2*cos(x) + 0.3*cos(y)" if periodic else " + 2*((x - 3)**4 + (y - 3)**4)"
+    half_width = np.pi if periodic else 2.5
+    axes = {
+        name: Axis(name, 3.0 - half_width, 3.0 + half_width, 36, ("periodic" if periodic else "reflecting",) * 2)
+        for name in ("x", "y")
+    }
+    problem = problem_of(loss, **axes)
+    basins, grid = find_basins(problem), problem.grid
+    assert basins.label.min() >= 0
+    assert basins.label.max() == len(basins.minima) - 1
+    inner = np.ones(grid.size, dtype=bool)
+    for offset in np.ndindex(3, 3):
+        neighbours, exists = grid.neighbours(np.array(offset) - 1)
+        inner &= ~exists | (basins.label[neighbours] == basins.label)
+    cells = generator.choice(np.flatnonzero(inner), 100)
+    ends, step = grid.positions()[:, cells], 0.004  # curvatures reach 24 * 2.5**2 + 40: stable
+    for _ in range(2500):
+        first = -problem.landscape.gradient(ends)
+        second = -problem.landscape.gradient(ends + 0.5 * step * first)
+        third = -problem.landscape.gradient(ends + 0.5 * step * second)
+        fourth = -problem.landscape.gradient(ends + step * third)
+        ends = ends + step / 6.0 * (first + 2.0 * second + 2.0 * third + fourth)
+    assert (basins.label[cells_at(grid, ends)] == basins.label[cells]).all()
+    assert (problem.landscape.loss(ends) <= problem.landscape.loss(grid.positions()[:, cells])).all()
+
+
+def test_the_way_down_is_the_flow_of_the_gradient():
+    """Past a ridge and round a bend to where it crosses x = 0.6, within a few hundredths of a cell."""
+    loss = "(x**2 - 1)**2 + 2*(y - 0.8*x**2)**2"
+    start = np.array([0.15, 1.9])
+
+    def crossing(_, position):
+        return position[0] - 0.6
+
+    crossing.terminal = True
+    for cells in (40, 80, 160):
+        problem = problem_of(loss, x=(-2.0, 2.0, cells), y=(-1.0, 3.0, cells))
+        gradient = problem.landscape.gradient
+        exact = solve_ivp(
+            lambda _, x, slope=gradient: -slope(x[:, None])[:, 0], (0.0, 50.0), start, rtol=1e-12, atol=1e-12,
+            events=crossing,
+        ).y[:, -1]  # fmt: skip
+        end = fall(problem, start[:, None], lambda positions: positions[0] >= 0.6)
+        slope = gradient(end)
+        beside = end[1] - slope[1] / slope[0] * (end[0] - 0.6)  # back to the crossing, along the flow
+        assert beside == pytest.approx([exact[1]], abs=0.05 * 4.0 / cells)
+
+
+def test_a_stiff_valley_is_followed_down():
+    """A point 40 widths up the side of a valley of condition 10^6 reaches its minimum, not a wall."""
+    problem = problem_of(turned("0.5*u**2", "0.5e6*v**2"), x=(-1.0, 1.0, 40), y=(-1.0, 1.0, 40))
+    ends = fall(problem, np.array([[0.9, -0.3, 0.5], [0.1, 0.8, 0.5]]))
+    # The curvature 1 along the valley against rounding of 1e6 times the position.
+    assert ends == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_basin_as_a_region():
+    """Its surface lies within a third of a cell of the ridge; its weights on coarser grids keep the volume."""
+    problem = problem_of(turned("(u**2 - 1)**2", "v**2"), x=(-2.4, 2.4, 60), y=(-2.4, 2.4, 60))
+    region = basin_region(find_basins(problem), 0)
+    assert region.name == "basin of x = -0.921061, y = -0.389418"
+    along, across = np.meshgrid(np.linspace(-2.0, 2.0, 33), [-0.33 * 0.08, 0.33 * 0.08])
+    ridge = np.array([np.cos(0.4) * across - np.sin(0.4) * along, np.sin(0.4) * across + np.cos(0.4) * along])
+    levels = region.level(ridge.reshape(2, -1)).reshape(2, -1)
+    assert (levels[0] > 0.0).all()
+    assert (levels[1] < 0.0).all()
+    for cells in (60, 30, 15):
+        grid = Grid(x=(-2.4, 2.4, cells), y=(-2.4, 2.4, cells))
+        assert region.weights(grid).mean() == pytest.approx(0.5, abs=1e-6)  # by symmetry
+        killed = Generator.of(problem.on(grid)).killed(region)
+        assert killed.active.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_basin_that_wraps_round():
+    circle = Axis("x", 0.0, 2.0 * np.pi, 40, ("periodic", "periodic"))
+    basins = find_basins(
+        problem_of("cos(2*x + 2)", x=circle)
+    )  # minima at pi/2 - 1 and 3 pi/2 - 1, borders at -1, pi - 1
+    first = basin_region(basins, 0)
+    inside = first.level(np.array([[0.1, 2.0 * np.pi - 0.9, 2.0 * np.pi - 1.1, 2.0, 2.3]])) > 0.0
+    assert inside.tolist() == [True, True, False, True, False]
+
+
+def test_the_basin_of_a_point(three_holes):
+    basins = find_basins(three_holes)
+    assert [basins.number_at(point) for point in ([-1.9, 2.0], [1.5, -1.0], [0.1, 1.9])] == [0, 1, 2]
+    assert (basins.label[cells_at(three_holes.grid, np.array([[-1.9, 1.5], [2.0, -1.0]]))] == [0, 1]).all()
