@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from fpsolve.analyse.escape import escape
     from fpsolve.analyse.motion import evolve
     from fpsolve.analyse.rest import stationary
+    from fpsolve.analyse.spectrum import spectrum
     from fpsolve.case import Case, load_case
     from fpsolve.discretise.generator import Generator
     from fpsolve.errors import CaseError, FpsolveError, RunError
     from fpsolve.model.grid import Axis, Grid
     from fpsolve.model.initial import Density, Gaussian, Point, Uniform
     from fpsolve.model.landscape import Landscape
+    from fpsolve.model.maps import Refinement
     from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, TensorNoise
     from fpsolve.model.problem import Problem
     from fpsolve.model.region import Region
@@ -31,12 +33,14 @@ _HOMES = {
     "fpsolve.analyse.escape": ("escape",),
     "fpsolve.analyse.motion": ("evolve",),
     "fpsolve.analyse.rest": ("stationary",),
+    "fpsolve.analyse.spectrum": ("spectrum",),
     "fpsolve.case": ("Case", "load_case"),
     "fpsolve.discretise.generator": ("Generator",),
     "fpsolve.errors": ("CaseError", "FpsolveError", "RunError"),
     "fpsolve.model.grid": ("Axis", "Grid"),
     "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
+    "fpsolve.model.maps": ("Refinement",),
     "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "TensorNoise"),
     "fpsolve.model.problem": ("Problem",),
     "fpsolve.model.region": ("Region",),
@@ -60,6 +64,7 @@ __all__ = [
     "Landscape",
     "Point",
     "Problem",
+    "Refinement",
     "Region",
     "RunError",
     "TensorNoise",
@@ -70,6 +75,7 @@ __all__ = [
     "evolve",
     "load_case",
     "run",
+    "spectrum",
     "stationary",
 ]
 

@@ -91,7 +91,7 @@ def cell_averages(grid: fpsolve.Grid, mean: FloatArray, covariance: FloatArray) 
             away = grid.positions(grid.indices() + np.array([[nodes[i]], [nodes[j]]])) - mean[:, None]
             exponent = -0.5 * np.einsum("ip,ij,jp->p", away, np.linalg.inv(covariance), away)
             total += weights[i] * weights[j] * np.exp(exponent)
-    return total * grid.cell_volume / math.sqrt(np.linalg.det(2.0 * math.pi * covariance))
+    return total * grid.volumes / math.sqrt(np.linalg.det(2.0 * math.pi * covariance))
 
 
 def current(cells: int) -> float:

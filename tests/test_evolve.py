@@ -340,7 +340,7 @@ def test_a_reflecting_box_in_the_plane():
         motion = evolve(problem, Point((0.4, 0.7)), times=[0.3], tolerance=1e-5)
         across = reflecting_kernel(problem.grid.axes[0].centres, 0.4, 0.3, 0.5, 2.0)
         along = reflecting_kernel(problem.grid.axes[1].centres, 0.7, 0.3, 0.2, 1.0)
-        errors.append(error_l1(motion.density[-1], np.outer(across, along).ravel()) * problem.grid.cell_volume)
+        errors.append(error_l1(motion.density[-1], np.outer(across, along).ravel()) * problem.grid.volumes[0])
     corner = reflecting_kernel(np.zeros(1), 0.4, 0.3, 0.5, 2.0) * reflecting_kernel(np.zeros(1), 0.7, 0.3, 0.2, 1.0)
     assert corner[0] == pytest.approx(0.335852729780557, rel=1e-12)
     assert_second_order(cells, errors, 1.0, 1.0)  # measured: 0.77
@@ -381,7 +381,7 @@ def test_geometric_brownian_motion():
         motion = evolve(problem, Point((1.2,)), times=[0.2], tolerance=1e-6)
         x = problem.grid.positions()[0]
         wanted = normal(np.log(x)[None], [np.log(1.2) + 0.14 * 0.2], [[0.32 * 0.2]]) / x
-        errors.append(error_l1(motion.density[-1], wanted) * problem.grid.cell_volume)
+        errors.append(error_l1(motion.density[-1], wanted) * problem.grid.volumes[0])
         # the mean of the chain grows at nearly the exact rate: 1e-3 h**2 measured
         assert motion.mean[-1, 0] == pytest.approx(1.2 * np.exp(0.3 * 0.2), abs=2e-3 * (6.0 / count) ** 2)
     assert_second_order(cells, errors, 2.5, 6.0)
@@ -401,7 +401,7 @@ def test_a_spiral_in_the_plane():
         motion = evolve(problem, Gaussian((1.0, 0.5), SPIRAL_START), times=list(errors), tolerance=1e-4)
         for number, (time, found) in enumerate(errors.items(), start=1):
             mean, covariance = ornstein_uhlenbeck(SPIRAL, SPIRAL_NOISE, [1.0, 0.5], SPIRAL_START, time)
-            wanted = normal(problem.grid.positions(), mean, covariance) * problem.grid.cell_volume
+            wanted = normal(problem.grid.positions(), mean, covariance) * problem.grid.volumes[0]
             found.append(
                 [
                     error_l1(motion.probability[number], wanted),
@@ -427,7 +427,7 @@ def test_a_spiral_in_space():
         problem = with_drift(box((count,) * 3, [(-2.2, 2.9), (-2.0, 1.6), (-1.4, 2.0)]), linear(drift), diffusion)
         start = Gaussian((0.6, -0.4, 0.3), 0.06 * np.eye(3))
         motion = evolve(problem, start, times=[0.3], tolerance=1e-3)
-        wanted = normal(problem.grid.positions(), mean, covariance) * problem.grid.cell_volume
+        wanted = normal(problem.grid.positions(), mean, covariance) * problem.grid.volumes[0]
         errors.append(error_l1(motion.probability[-1], wanted))
         assert (motion.probability >= 0.0).all()
     assert orders(cells, errors)[0] > 1.5  # the start is two cells wide: not yet asymptotic

@@ -133,7 +133,7 @@ def divergence(chain, faces):
     """Net flow out of every cell through its faces, (cells,) [1/time]."""
     total = np.zeros(chain.grid.shape)
     for axis, density in enumerate(faces):
-        total += np.diff(density, axis=axis) * (chain.grid.cell_volume / chain.grid.axes[axis].spacing)
+        total += np.diff(density, axis=axis) * (chain.grid.volumes[0] / chain.grid.axes[axis].spacing)
     return total.ravel()
 
 
@@ -178,7 +178,7 @@ def test_a_uniform_drift_has_a_uniform_current():
     problem = with_drift(box((12, 9), walls="periodic"), ["0.7", "-0.4"], tensor)
     chain = Generator.of(problem)
     uniform = np.full(chain.grid.size, 1.0 / chain.grid.size)
-    current = current_density(chain, uniform) / (uniform[0] / chain.grid.cell_volume)
+    current = current_density(chain, uniform) / (uniform[0] / chain.grid.volumes[0])
     scale = chain.departure.max() * chain.grid.spacings.max()
     np.testing.assert_allclose(
         current, np.array([[0.7], [-0.4]]).repeat(chain.grid.size, 1), rtol=0, atol=1e-14 * scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.grid import Axis, FloatArray, Grid
 
 
 def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -18,7 +18,18 @@ def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray
 
 
 def tail_mass(grid: Grid, probability: FloatArray) -> float:
-    """Probability in the outermost cells along walls that are not periodic: how much the box may cut off."""
+    """Probability in the outermost cells along walls that are neither periodic nor infinitely far away.
+
+    So much the box may cut off.
+    """
     box = grid.shaped(probability)
-    inner = tuple(slice(None) if axis.periodic or axis.cells < 3 else slice(1, -1) for axis in grid.axes)
+    inner = tuple(_inner(axis) for axis in grid.axes)
     return float(max(0.0, box.sum() - box[inner].sum()))
+
+
+def _inner(axis: Axis) -> slice:
+    """The cells of an axis that do not touch a wall."""
+    if axis.periodic or axis.cells < 3:
+        return slice(None)
+    lower, upper = axis.infinite
+    return slice(None if lower else 1, None if upper else -1)

@@ -145,7 +145,7 @@ def _gathered(
         times=times,
         steps=None if step is None else times / step,
         probability=probability,
-        density=probability / grid.cell_volume,
+        density=probability / grid.volumes,
         current=np.array([current_density(generator, row) for row in probability]),
         mass=mass,
         mean=np.array([mean for mean, _ in moments]),
@@ -155,7 +155,7 @@ def _gathered(
         occupation={name: probability @ weight for name, weight in weights.items()},
         flux={name: np.array([generator.flux(row, weight) for row in probability]) for name, weight in weights.items()},
         mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0]).max()),
-        smallest_density=float(probability.min() / grid.cell_volume),
+        smallest_density=float((probability / grid.volumes).min()),
         tail_mass=max(tail_mass(grid, row) for row in probability),
         counts=counts,
     )

@@ -63,9 +63,9 @@ def stationary(
     positions = grid.positions()
     return AtRest(
         probability=probability,
-        density=probability / grid.cell_volume,
+        density=probability / grid.volumes,
         current=current,
-        mean_current=current.sum(axis=1) * grid.cell_volume,
+        mean_current=current @ grid.volumes,
         mean=mean,
         covariance=covariance,
         regions={name: float(region.weights(grid) @ probability) for name, region in (regions or {}).items()},

@@ -22,7 +22,7 @@ from fpsolve.discretise.exponents import exponents, sample
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.selling import LONGEST_OFFSET
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import BoolArray, FloatArray, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
 
@@ -187,7 +187,11 @@ def _with_rates(
     sides = (at_cells.take(origin), at_cells.take(end))
     whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
     bend = 0.5 * (_along(curvature[..., origin], steps) + _along(curvature[..., end], steps))
-    forward, backward = _rates(weight, whole, half, bend)
+    first, middle, last = (
+        _log_widths(problem.grid, start[:, origin] + part * steps, steps) for part in (0.0, 0.5, 1.0)
+    )
+    weight = weight * 2.0 / (np.exp(middle - first) + np.exp(middle - last))
+    forward, backward = _rates(weight, whole, half, _bounded(problem.grid, bend + whole * (last - first), whole))
     if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
         _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
@@ -226,7 +230,12 @@ def cut_exits(problem: Problem, curvature: FloatArray, cuts: Cuts) -> Exits:
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
     whole, half, unresolved = exponents(problem, start, steps)
-    rate, _ = _rates(cuts.weight / cuts.fraction, whole, half, _along(curvature[..., cuts.cell], steps))
+    # The weight is that of the whole edge midway, or at a wall, beyond which there is nothing, that of the cell.
+    known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
+    first, wanted, last = (_log_widths(problem.grid, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
+    weight = cuts.weight * np.exp(_log_widths(problem.grid, known, steps) - wanted) / cuts.fraction
+    bend = _along(curvature[..., cuts.cell], steps) + whole * (last - first)
+    rate, _ = _rates(weight, whole, half, _bounded(problem.grid, bend, whole))
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
@@ -237,6 +246,31 @@ def _rates(weight: FloatArray, whole: FloatArray, half: FloatArray, bend: FloatA
     forward, backward = np.empty_like(weight), np.empty_like(weight)
     kernels.rates(weight, whole, half, bend, forward, backward)
     return forward, backward
+
+
+def _log_widths(grid: Grid, index: FloatArray, steps: FloatArray) -> FloatArray:
+    """Logarithm of width**2 at index coordinates (axes, edges) along the given steps, (edges,); 0 where all are equal.
+
+    For a step along several axes it is the mean of theirs. Weights go as 1 / width**2, so that a map makes them vary
+    along an edge. Two things keep the error of a barrier as small as on equal cells, far below second order: the
+    weight midway in place of the mean of both ends; and in kernels.log_conductance, where Z**2 - curvature must
+    vanish in the mean over a barrier, curvature + Z (rise of ln width**2), by which integration by parts says it does.
+    """
+    if grid.even:
+        return np.zeros(index.shape[1])
+    along = steps != 0.0
+    return np.asarray(2.0 * (along * np.log(grid.stretch(index))).sum(axis=0) / along.sum(axis=0))
+
+
+def _bounded(grid: Grid, curvature: FloatArray, whole: FloatArray) -> FloatArray:
+    """The curvature where it can be trusted: on the vast cells far out on an axis its differences mean nothing.
+
+    So bounded it changes no rate by more than a factor of e, and none where wells are at least a fifth of a cell wide.
+    """
+    if grid.even:
+        return curvature
+    most = np.maximum(24.0, 4.0 * np.abs(whole))
+    return np.clip(curvature, -most, most)
 
 
 def _along(matrices: FloatArray, steps: FloatArray) -> FloatArray:

@@ -172,27 +172,30 @@ class Generator:
         return replace(self, edges=staying, exits=kept.joined(cut), active=self.active & ~inside)
 
     def face_currents(self, probability: FloatArray) -> tuple[FloatArray, ...]:
-        """Current density through the cell faces, one array per axis with one more entry along it.
+        """Current density through the cell faces; see `through_faces`."""
+        return self.through_faces(self.current(probability), self.exits.rate * probability[self.exits.cell])
 
-        Shape (..., cells + 1, ...) for the axis, positive upwards [1/time/length**(axes-1)]. Diagonal edges are
-        led along the axes in every order in equal shares, so the net flow through the faces of each cell is
-        exactly its dP/dt.
+    def through_faces(self, current: FloatArray, leaving: FloatArray) -> tuple[FloatArray, ...]:
+        """Density through the cell faces of a current along the edges, (edges,), and the exits, (exits,) [1/time].
+
+        One array per axis with one more entry along it, of shape (..., cells + 1, ...), positive upwards
+        [1/time/length**(axes-1)]. Diagonal edges are led along the axes in every order in equal shares, so the net
+        flow through the faces of each cell is exactly its dP/dt.
         """
         grid = self.grid
         shape = np.array(grid.shape + (1,) * (3 - grid.dimensions))
         faces = np.zeros((grid.dimensions, *(shape + 1)))
         orders = np.array(list(itertools.permutations(range(grid.dimensions))))
         periodic = np.array([axis.periodic for axis in grid.axes])
-        leaving = self.exits.rate * probability[self.exits.cell]
         parts = (
-            (self.edges.origin, self.edges.displacement, self.current(probability)),
+            (self.edges.origin, self.edges.displacement, current),
             (self.exits.cell, self._way_out(), leaving),
         )
-        for cells, displacement, current in parts:
+        for cells, displacement, along in parts:
             start = grid.index_of(cells).T
             box = np.array(grid.shape)
             kernels.route_through_faces(
-                np.ascontiguousarray(start), np.ascontiguousarray(displacement), current, orders, box, periodic, faces
+                np.ascontiguousarray(start), np.ascontiguousarray(displacement), along, orders, box, periodic, faces
             )
         return tuple(self._face_density(faces[axis], axis) for axis in range(grid.dimensions))
 
@@ -211,7 +214,10 @@ class Generator:
             first = tuple(0 if other == axis else slice(None) for other in range(grid.dimensions))
             last = tuple(-1 if other == axis else slice(None) for other in range(grid.dimensions))
             values[first] = values[last] = values[first] + values[last]
-        return values * (grid.axes[axis].spacing / grid.cell_volume)
+        for other, across in enumerate(grid.axes):
+            if other != axis:
+                values = values / across.widths.reshape(-1, *([1] * (grid.dimensions - 1 - other)))
+        return values
 
 
 def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ from fpsolve.model.problem import Problem
 # Shares of a trace below these are rounding: nothing to give back, and no flow across.
 NOTHING_RETURNED = 1e-12
 NO_FLOW = 1e-14
+LONGEST_FAR = 8.0  # cells, of an offset far out on an infinite axis
 
 
 def lattice(problem: Problem) -> Lattice:
@@ -26,9 +27,13 @@ def lattice(problem: Problem) -> Lattice:
     a single offset, and g g^T of that has no rational direction. It is zero for a diagonal D, restores second order
     at the wall for any other, and never leaves a cell without an edge. Nothing flows along an axis of a single cell:
     such axes are eliminated beforehand, D_tt - D_tn D_nn^-1 D_nt.
+
+    Far out on an infinite axis, where nothing is, cells are so much wider one way than the other that only very long
+    offsets would follow a tensor: its diagonal is taken there.
     """
     grid = problem.grid
-    scaled = problem.diffusion_at_cells / np.multiply.outer(grid.spacings, grid.spacings)[..., None]
+    widths = grid.stretch()
+    scaled = _without_far_skew(grid, problem.diffusion_at_cells / (widths[:, None] * widths))
     closed = [axis.cells == 1 and axis.walls == ("reflecting", "reflecting") for axis in grid.axes]
     wide = [number for number, thin in enumerate(closed) if not thin] or [0]
     parts = _lattices(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide), along_wall=False)
@@ -45,6 +50,14 @@ def _without_flow(tensors: FloatArray, kept: list[int]) -> FloatArray:
     across = matrices[:, kept][..., left]
     reduced = across @ np.linalg.solve(matrices[:, left][..., left], across.swapaxes(1, 2))
     return np.moveaxis(matrices[:, kept][..., kept] - reduced, 0, -1)
+
+
+def _without_far_skew(grid: Grid, tensors: FloatArray) -> FloatArray:
+    """The tensors, or their diagonals far out where an offset would be longer than LONGEST_FAR cells."""
+    sizes = np.einsum("iip->ip", tensors)
+    longer = np.abs(tensors) > LONGEST_FAR * np.minimum(sizes[:, None], sizes)
+    skew = longer.any(axis=(0, 1)) & grid.far
+    return np.where(skew, tensors * np.eye(len(tensors))[..., None], tensors) if skew.any() else tensors
 
 
 def wall_crossings(grid: Grid, cells: IntArray, offsets: IntArray) -> FloatArray:

@@ -1,7 +1,8 @@
-"""The grid: a box of equal cells in one to three dimensions, and the walls around it.
+"""The grid: a box of cells in one to three dimensions, and the walls around it.
 
 Everything downstream works in *index coordinates*: cell i of an axis has its centre at i,
-its faces at i - 1/2 and i + 1/2. Only this module knows how an index becomes a position.
+its faces at i - 1/2 and i + 1/2. Only this module knows how an index becomes a position: the
+cells of an axis are equal, or follow a smooth map.
 
        face -1/2        face 1/2         face 3/2               face n-1/2
     lower |------- 0 -------|------- 1 -------|----  ...  ----|------- n-1 -------| upper
@@ -10,13 +11,15 @@ its faces at i - 1/2 and i + 1/2. Only this module knows how an index becomes a 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsolve.errors import CaseError
+from fpsolve.model.maps import AbstractMap, Refinement, axis_map
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -25,15 +28,26 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Wall: TypeAlias = Literal["reflecting", "absorbing", "periodic"]
 WALLS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
 MOST_AXES = 3
+FEWEST_CELLS_TO_INFINITY = 3
+# Cells of an infinite axis that are this much wider than its finest are far out.
+FAR_STRETCH = 100.0
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One coordinate, cut into equal cells, with a wall at either end.
+    """One coordinate, cut into cells, with a wall at either end.
 
-    Raises CaseError when the bounds are not finite or not in order, there is no cell,
-    or one end is periodic and the other is not.
+    The cells are equal, unless `scale` or `refine` ask for others. An end may be infinite: a wall that reflects,
+    infinitely far away. About two thirds of the cells of an infinite axis lie within one `scale` of its `centre` (0
+    unless given, or the finite end); their widths grow as (x - centre)**2 far beyond, so that heavy tails are held. On
+    a finite axis cells are even within a scale of the centre (the middle, unless given) and grow in proportion to the
+    distance beyond. `refine` makes them finer around some places.
+
+    `map` follows from the rest: None where cells are equal.
+
+    Raises CaseError when the bounds are not in order, an infinite end has no scale or a wall that does not reflect,
+    a value of the map is out of range or has no effect, there is no cell, or one end is periodic and the other is not.
     """
 
     name: str
@@ -41,12 +55,16 @@ class Axis:
     upper: float  # [length]
     cells: int
     walls: tuple[Wall, Wall] = ("reflecting", "reflecting")
+    scale: float | None = None  # [length]
+    centre: float | None = None  # [length]
+    refine: tuple[Refinement, ...] = ()
+    map: AbstractMap | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         where = f"grid.{self.name}"
         for bound in (self.lower, self.upper):
-            if not math.isfinite(bound):
-                raise CaseError(where, f"a bound is {bound}", "Bounds must be finite numbers", "Give min and max")
+            if math.isnan(bound):
+                raise CaseError(where, "a bound is nan", "Bounds are numbers, -inf or inf", "Give min and max")
         if not self.lower < self.upper:
             found = f"min = {self.lower:g} is not below max = {self.upper:g}"
             raise CaseError(where, found, "An axis needs min < max", "Exchange them or widen the axis")
@@ -56,10 +74,29 @@ class Axis:
         if (self.walls[0] == "periodic") != (self.walls[1] == "periodic"):
             found = f"one end is periodic, the other {self.walls[1] if self.walls[0] == 'periodic' else self.walls[0]}"
             raise CaseError(f"walls.{self.name}", found, "A periodic axis joins both ends", 'Write "periodic" once')
+        self._check_infinite_ends(where)
+        object.__setattr__(self, "refine", tuple(self.refine))
+        bounds = (self.lower, self.upper)
+        made = axis_map(where, bounds, self.scale, self.centre, self.refine, self.periodic)
+        object.__setattr__(self, "map", made)
+
+    def _check_infinite_ends(self, where: str) -> None:
+        for bound, wall, infinite in zip((self.lower, self.upper), self.walls, self.infinite, strict=True):
+            if infinite and wall != "reflecting":
+                found, required = f"the wall at {bound:g} is {wall}", "An infinite end counts as a reflecting wall"
+                raise CaseError(f"walls.{self.name}", found, required, "Remove it, or give the axis a finite end")
+        if any(self.infinite) and self.cells < FEWEST_CELLS_TO_INFINITY:
+            required = f"An infinite axis needs at least {FEWEST_CELLS_TO_INFINITY}"
+            raise CaseError(where, f"cells = {self.cells}", required, "Try cells = 100")
+
+    @property
+    def infinite(self) -> tuple[bool, bool]:
+        """Whether the lower and the upper end are infinite."""
+        return math.isinf(self.lower), math.isinf(self.upper)
 
     @property
     def spacing(self) -> float:
-        """Cell width [length]."""
+        """Mean cell width [length]; infinite on an infinite axis."""
         return (self.upper - self.lower) / self.cells
 
     @property
@@ -79,20 +116,35 @@ class Axis:
 
     def position(self, index: FloatArray) -> FloatArray:
         """Position [length] of an index coordinate; cell centres are whole indices."""
-        return self.lower + (index + 0.5) * self.spacing
+        if self.map is None:
+            return self.lower + (index + 0.5) * self.spacing
+        return self.map.position((index + 0.5) / self.cells)
 
     def index(self, position: FloatArray) -> FloatArray:
         """Index coordinate of a position: the inverse of `position`."""
-        return (position - self.lower) / self.spacing - 0.5
+        if self.map is None:
+            return (position - self.lower) / self.spacing - 0.5
+        return self.map.share(position) * self.cells - 0.5
+
+    def stretch(self, index: FloatArray) -> FloatArray:
+        """Derivative of the position by the index [length]: the local cell width."""
+        if self.map is None:
+            return np.full_like(index, self.spacing, dtype=np.float64)
+        return self.map.stretch((index + 0.5) / self.cells) / self.cells
+
+    @property
+    def widths(self) -> FloatArray:
+        """Local cell width at the cell centres, shape (cells,) [length]; finite for the last cells too."""
+        return self.stretch(np.arange(self.cells, dtype=np.float64))
 
 
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Grid:
-    """A box of equal cells: one Axis per variable, in the order of the variables.
+    """A box of cells: one Axis per variable, in the order of the variables.
 
-    `Grid(x=(-2, 2, 200), y=Axis("y", -1, 1, 50, ("periodic", "periodic")))`; a triple is
-    (lower, upper, cells) with reflecting walls.
+    `Grid(x=(-2, 2, 200), y=Axis("y", -math.inf, math.inf, 100, scale=1.0))`; a triple is
+    (lower, upper, cells) with equal cells and reflecting walls.
 
     Arrays over the grid are flat, in C order (the last axis runs fastest); `shaped` gives
     them their box back. Cells carry *probability*; density = probability / volume.
@@ -132,13 +184,28 @@ class Grid:
 
     @property
     def spacings(self) -> FloatArray:
-        """Cell widths, shape (axes,) [length]."""
+        """Mean cell widths, shape (axes,) [length]."""
         return np.array([axis.spacing for axis in self.axes])
 
     @property
-    def cell_volume(self) -> float:
-        """Volume of a cell [length**axes]."""
-        return math.prod(axis.spacing for axis in self.axes)
+    def volumes(self) -> FloatArray:
+        """Volumes of the cells, shape (cells,) [length**axes]: the products of the local widths at their centres."""
+        return np.asarray(reduce(np.multiply.outer, [axis.widths for axis in self.axes]).ravel())
+
+    @property
+    def far(self) -> BoolArray:
+        """Cells far out on an infinite axis, shape (cells,): the scheme does not promise much there."""
+        found = np.zeros(self.size, dtype=np.bool_)
+        for axis, row in zip(self.axes, self.indices(), strict=True):
+            if any(axis.infinite):
+                widths = axis.widths
+                found |= (widths > FAR_STRETCH * widths.min())[row]
+        return found
+
+    @property
+    def even(self) -> bool:
+        """Whether all cells are equal."""
+        return all(axis.map is None for axis in self.axes)
 
     @property
     def closed(self) -> bool:
@@ -161,9 +228,16 @@ class Grid:
 
     def positions(self, index: FloatArray | IntArray | None = None) -> FloatArray:
         """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
-        found = self.indices() if index is None else index
-        columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, found, strict=True)]
+        if index is None:
+            return np.array([axis.centres[row] for axis, row in zip(self.axes, self.indices(), strict=True)])
+        columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, index, strict=True)]
         return np.array(columns)
+
+    def stretch(self, index: FloatArray | None = None) -> FloatArray:
+        """Local cell widths along each axis [length], (axes, points); of all cells when no index is given."""
+        if index is None:
+            return np.array([axis.widths[row] for axis, row in zip(self.axes, self.indices(), strict=True)])
+        return np.array([axis.stretch(row) for axis, row in zip(self.axes, index, strict=True)])
 
     def shaped(self, values: FloatArray) -> FloatArray:
         """A flat array over the cells (any leading dimensions) as a box."""

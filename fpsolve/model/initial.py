@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Source, field
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.landscape import symmetric_matrix
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import point_weights
@@ -49,14 +49,15 @@ class Gaussian(AbstractInitial):
         matrix = self.covariance if self.width is None else self.width**2 * np.eye(grid.dimensions)
         covariance = symmetric_matrix(matrix if matrix is not None else 0.0, grid.dimensions, f"{where}.covariance")
         widths = 1.0 / np.sqrt(np.diag(np.linalg.inv(covariance)))  # of slices along each axis
-        if (widths < NARROWEST * grid.spacings).any():
-            axis = int(np.argmin(widths / grid.spacings))
-            found = f"it is {widths[axis]:.3g} wide along {grid.names[axis]}, where cells are {grid.spacings[axis]:.3g}"
+        cells = [float(axis.stretch(axis.index(np.array(x)))) for axis, x in zip(grid.axes, self.mean, strict=True)]
+        if (widths < NARROWEST * np.array(cells)).any():
+            axis = int(np.argmin(widths / cells))
+            found = f"it is {widths[axis]:.3g} wide along {grid.names[axis]}, where cells are {cells[axis]:.3g}"
             required = f"A Gaussian must be at least {NARROWEST:g} cells wide"
             raise CaseError(where, found, required, "Use more cells, a wider Gaussian, or a point")
         away = grid.positions() - np.asarray(self.mean, dtype=np.float64)[:, None]
         exponent = -0.5 * np.einsum("ip,ij,jp->p", away, np.linalg.inv(covariance), away)
-        return _normalised(np.exp(exponent - exponent.max()), where)
+        return _normalised(np.exp(exponent - exponent.max()), grid, where)
 
 
 @final
@@ -86,7 +87,7 @@ class Density(AbstractInitial):
             cell = int(np.argmax(~np.isfinite(values) | (values < 0.0)))
             found = f"it is {values[cell]:g} in {problem.grid.place(cell)}"
             raise CaseError(where, found, "A density is finite and not negative", "")
-        return _normalised(values, where)
+        return _normalised(values, problem.grid, where)
 
 
 @final
@@ -95,13 +96,21 @@ class Uniform(AbstractInitial):
     """The same density everywhere."""
 
     def probability(self, problem: Problem) -> FloatArray:
-        """1 / cells each."""
-        return np.full(problem.grid.size, 1.0 / problem.grid.size)
+        """In proportion to the volumes."""
+        grid = problem.grid
+        for axis in grid.axes:
+            if any(axis.infinite):
+                found = f"the axis {axis.name} is infinite"
+                remedy = "Give a Gaussian or another density"
+                raise CaseError("initial.uniform", found, "A uniform density needs finite walls", remedy)
+        return _normalised(np.ones(grid.size), grid, "initial.uniform")
 
 
-def _normalised(values: FloatArray, where: str) -> FloatArray:
-    total = values.sum()
+def _normalised(density: FloatArray, grid: Grid, where: str) -> FloatArray:
+    """Probability of the cells of a density (cells,) at their centres."""
+    probability = density if grid.even else density * grid.volumes
+    total = probability.sum()
     if not total > 0.0:
         raise CaseError(where, "the density is zero everywhere on the grid", "It must be positive somewhere", "")
-    result: FloatArray = values / total
+    result: FloatArray = probability / total
     return result

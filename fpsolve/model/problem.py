@@ -126,6 +126,8 @@ class Problem:
 
     def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
         """The function positions -> D^-1 vector, (axes, points)."""
+        if (matrix := self.diffusion.constant) is not None:
+            return lambda positions: np.linalg.solve(matrix, vector(positions)).astype(float)
 
         def solve(positions: FloatArray) -> FloatArray:
             matrices = self._positive_diffusion(positions)

@@ -38,14 +38,20 @@ class Region:
         return cls(name, SymbolicField((level,), (), tuple(variables)))
 
     def weights(self, grid: Grid) -> FloatArray:
-        """Volume fraction of every cell inside, shape (cells,), in [0, 1]; exact where the surface is a plane."""
+        """Volume fraction of every cell inside, shape (cells,), in [0, 1].
+
+        Exact where the surface is a plane and cells are equal; a share of the index box on other cells.
+        """
         from_centre = self.level(grid.positions())
+        # The last face of an infinite axis is out of reach: the slope is taken closer to the centre then.
+        reach = 0.25 if any(any(axis.infinite) for axis in grid.axes) else 0.5
         index = grid.indices().astype(np.float64)
         normals = np.empty_like(index)
         for axis in range(grid.dimensions):
             half = np.zeros((grid.dimensions, 1))
-            half[axis] = 0.5
-            normals[axis] = self.level(grid.positions(index + half)) - self.level(grid.positions(index - half))
+            half[axis] = reach
+            across = self.level(grid.positions(index + half)) - self.level(grid.positions(index - half))
+            normals[axis] = across * (0.5 / reach)
         return volume_fractions(normals, from_centre)
 
 
@@ -100,6 +106,8 @@ class PointWeights:
 def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeights:
     """Multilinear weights of a point; between a wall and the nearest centres, those of the nearest centres.
 
+    They are linear in the position, so that what is injected has its mean at the point.
+
     Raises CaseError when the point has the wrong number of coordinates or lies outside the grid.
     """
     if len(point) != grid.dimensions:
@@ -114,7 +122,8 @@ def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeight
         if not axis.periodic:
             index = min(max(index, 0.0), axis.cells - 1.0)
         low = int(np.floor(index))
-        share = index - low
+        first, second = axis.position(np.array([low, low + 1.0]))
+        share = index - low if axis.map is None else min(max((coordinate - first) / (second - first), 0.0), 1.0)
         high = (low + 1) % axis.cells if axis.periodic else min(low + 1, axis.cells - 1)
         sides.append(((low % axis.cells, 1.0 - share), (high, share)))
     corners = [corner for corner in itertools.product(*sides) if all(weight > 0.0 for _, weight in corner)]
