@@ -21,12 +21,14 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE
+from fpsolve.analyse.question import Question, complete_question
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
 from fpsolve.model.grid import Axis, Grid, Wall
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Uniform
 from fpsolve.model.landscape import Landscape
+from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import (
     AbstractNoise,
     AmplitudeNoise,
@@ -39,6 +41,7 @@ from fpsolve.model.noise import (
 )
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
+from fpsolve.solve.passage import union
 
 Formula = str | float
 Matrix = list[list[float]]
@@ -137,12 +140,28 @@ NOISES: dict[str, type[ConstantTable | TensorTable | AmplitudeTable | HessianTab
 }
 
 
-class AxisTable(Table):
-    """One axis of [grid]."""
+class RefinementTable(Table):
+    """One place where an axis of [grid] has finer cells."""
 
-    min: float
-    max: float
+    at: float
+    by: float
+    width: float | None = None
+
+
+class AxisTable(Table):
+    """One axis of [grid]; bounds may be infinite, and then there is a scale."""
+
+    min: float = Field(allow_inf_nan=True)
+    max: float = Field(allow_inf_nan=True)
     cells: int = Field(le=MOST_CELLS)
+    scale: float | None = None
+    centre: float | None = None
+    refine: list[RefinementTable] | None = None
+
+    def axis(self, name: str, walls: tuple[Wall, Wall]) -> Axis:
+        """The axis. Raises CaseError for values out of range or without effect."""
+        refine = tuple(Refinement(entry.at, entry.by, entry.width) for entry in self.refine or [])
+        return Axis(name, self.min, self.max, self.cells, walls, self.scale, self.centre, refine)
 
 
 class GaussianTable(Table):
@@ -196,14 +215,24 @@ class EvolveTable(Table):
 class StationaryTable(Table):
     """[stationary]: an empty table asks for the density at rest."""
 
+    grids: Literal[1, 3] = 1
+
+
+class SpectrumTable(Table):
+    """[spectrum]."""
+
+    count: int = Field(6, ge=1)
+
 
 class EscapeTable(Table):
-    """[escape]."""
+    """[escape]: what is left out of start, valley and target follows from the basins of the loss."""
 
-    start: list[float]
-    target: str
+    start: list[float] | None = None
     valley: str | None = None
-    grids: int = Field(1, ge=1, le=1)
+    target: str | None = None
+    targets: list[str] | None = Field(None, min_length=1)
+    core: str | None = None
+    grids: Literal[1, 3] = 3
 
 
 class Expectation(Table):
@@ -223,19 +252,21 @@ class Expectation(Table):
 
 WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
 TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
-          "stationary", "escape", "expect")  # fmt: skip
+          "stationary", "spectrum", "escape", "expect")  # fmt: skip
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
 LATER = {
-    ("momentum",), ("spectrum",), ("ensemble",), ("gradient_noise",), ("landscape", "data"), ("landscape", "table"),
+    ("momentum",), ("ensemble",), ("gradient_noise",), ("landscape", "data"), ("landscape", "table"),
     ("landscape", "per_example_loss"), ("grid", "domain"), ("grid", "axes"),
-    ("grid", "*", "scale"), ("grid", "*", "refine"), ("walls", "domain"), ("initial", "file"),
-    ("stationary", "grids"), ("escape", "targets"), ("escape", "core"), ("escape", "at_time"),
+    ("walls", "domain"), ("initial", "file"),
+    ("escape", "at_time"),
 }  # fmt: skip
 LATER_CHOICES = {("noise", "kind"): ("minibatch",), ("evolve", "stepper"): ("stabilised", "exponential")}
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
-RESERVED_VARIABLES = (*RESERVED_NAMES, "time", "density", "loss", "axes", "domain", "bound", "mass", "steps")
+RESERVED_VARIABLES = (*RESERVED_NAMES, "time", "density", "loss", "axes", "domain", "bound", "mass", "steps",
+                      "mode", "minimum", "path_point", "running_flux_time", "basin", "committor", "eigenvalue",
+                      "eigenfunction", "eigendensity", "relaxation_time")  # fmt: skip
 # What pydantic's kinds of error ask for, in our words.
 REQUIRED = {
     "float_type": "a number",
@@ -278,6 +309,7 @@ class Case:
     initial: InitialTable | None
     evolve: EvolveTable | None
     stationary: StationaryTable | None
+    spectrum: SpectrumTable | None
     escape: EscapeTable | None
     expect: dict[str, Expectation]
 
@@ -289,12 +321,7 @@ class Case:
     @cached_property
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
-        return Grid(
-            **{
-                name: Axis(name, table.min, table.max, table.cells, self.walls[name])
-                for name, table in self.axes.items()
-            }
-        )
+        return Grid(**{name: table.axis(name, self.walls[name]) for name, table in self.axes.items()})
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -309,6 +336,30 @@ class Case:
             required = f"A region is a condition or one of [regions]: {', '.join(self.regions) or '(none)'}"
             raise CaseError(where, f'"{text}" is not a known region', required, did_you_mean(text, self.regions))
         return self._parsed(text, text, where)
+
+    @cached_property
+    def targets(self) -> tuple[Region, ...]:
+        """The targets of [escape]; none where they are left out."""
+        if self.escape is None:
+            return ()
+        if self.escape.target is not None:
+            return (self.region(self.escape.target, "escape.target"),)
+        texts = enumerate(self.escape.targets or [])
+        return tuple(self.region(text, f"escape.targets.{number}") for number, text in texts)
+
+    @cached_property
+    def question(self) -> Question:
+        """What [escape] asks; what it leaves out is filled in from the basins of the loss."""
+        assert self.escape is not None
+        valley = None if self.escape.valley is None else self.region(self.escape.valley, "escape.valley")
+        target = union(self.targets, len(self.axes)) if self.targets else None
+        return complete_question(self.problem, self.escape.start, valley, target)
+
+    @cached_property
+    def core(self) -> Region | None:
+        """The core of [escape], where it is given."""
+        given = None if self.escape is None else self.escape.core
+        return None if given is None else self.region(given, "escape.core")
 
     def _parsed(self, name: str, text: str, where: str) -> Region:
         return Region.parse(name, text, self.landscape.variables, self.landscape.parameters, where)
@@ -335,11 +386,11 @@ class Case:
             "regions": self.region_texts,
             "observables": self.observable_texts,
         }
-        for name in ("initial", "evolve", "stationary", "escape"):
+        for name in ("initial", "evolve", "stationary", "spectrum", "escape"):
             if (table := getattr(self, name)) is not None:
                 tables[name] = _plain(table)
         tables["expect"] = {path: _plain(entry) for path, entry in self.expect.items()}
-        return tomli_w.dumps({key: value for key, value in tables.items() if value != {} or key == "stationary"})
+        return tomli_w.dumps({key: value for key, value in tables.items() if value != {}})
 
 
 def load_case(path: str | Path, overrides: Sequence[str] = ()) -> Case:
@@ -418,7 +469,8 @@ def parse_case(content: Mapping[str, Any], name: str) -> Case:
         initial=_initial(content),
         evolve=_evolve(content),
         stationary=_optional(StationaryTable, content, "stationary"),
-        escape=_optional(EscapeTable, content, "escape"),
+        spectrum=_optional(SpectrumTable, content, "spectrum"),
+        escape=_escape(content),
         expect=_expect(content),
     )
 
@@ -527,8 +579,6 @@ def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> Case
         remedy = f"Write [[{_shown(given)}]]" if place[-1] in MATRICES else f"Write [{_shown(given)}]"
     elif path == ("noise",) and place[0] in SCHEDULED and isinstance(given, str | list):
         found, remedy = f"{found}; schedules are not available yet", "Give one number"
-    if (*path, *place) == ("escape", "grids") and type(given) is int and given > 1:
-        found = f"{given} is not available yet"
     if given in LATER_CHOICES.get((path[0], str(place[-1])), ()):
         found, remedy = f"{_shown(given)} is not available yet", ""
     return CaseError(where, found, required, remedy)
@@ -630,11 +680,15 @@ def _axes(table: object, variables: list[str]) -> dict[str, AxisTable]:
         if name not in mapping:
             raise CaseError("grid", f'the variable "{name}" has no axis', "Every variable needs one", f"Add {remedy}")
         entry = _mapping(mapping[name], ("grid", name), f"Write {remedy}")
-        for bound in ("min", "max"):
-            if entry.get(bound) in (math.inf, -math.inf):
-                found = f"{entry[bound]:+g} is not available yet"
-                raise CaseError(f"grid.{name}.{bound}", found, "Bounds must be finite numbers", "Choose a wide box")
+        if isinstance(places := entry.get("refine"), list):
+            for number, place in enumerate(places):
+                path = ("grid", name, "refine", str(number))
+                given = _mapping(place, path, "Write { at = ..., by = ... }")
+                _refuse_unknown(path, given, RefinementTable.model_fields)
         axes[name] = _read(AxisTable, entry, ("grid", name))
+        for bound in ("min", "max"):
+            if math.isnan(getattr(axes[name], bound)):
+                raise CaseError(f"grid.{name}.{bound}", "it is nan", "It must be a number, -inf or inf", "")
     return axes
 
 
@@ -697,6 +751,14 @@ def _evolve(content: Mapping[str, Any]) -> EvolveTable | None:
     if any(later <= earlier for earlier, later in zip([0.0, *table.times], table.times, strict=False)):
         found = f"the times {_shown(table.times)} do not increase from 0"
         raise CaseError("evolve.times", found, "Each must be later than the one before, the first after 0", "Sort them")
+    return table
+
+
+def _escape(content: Mapping[str, Any]) -> EscapeTable | None:
+    table = _optional(EscapeTable, content, "escape")
+    if table is not None and table.target is not None and table.targets is not None:
+        required = "One region is the target, several are targets"
+        raise CaseError("escape.targets", "both target and targets are given", required, "Remove one")
     return table
 
 

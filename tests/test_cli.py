@@ -48,8 +48,13 @@ target = "right"
 [expect]
 "stationary.mean.0" = { value = 0.0, absolute = 1e-9, source = "symmetry" }
 """
-# Barrier of a hundred thermal energies: fine as a case, beyond the elimination.
-DEEP = WELL.replace("0.25", "0.01").replace('[evolve]\nuntil = 1.0\nsave = 4\ntolerance = 1e-3\nwatch = ["left"]\n', "")
+# A relaxation time of exp(1250): fine as a case, beyond the spectrum.
+DEEP = (
+    WELL.replace("0.25", "0.0008")
+    .replace("cells = 40", "cells = 400")
+    .replace("[escape]", "[spectrum]\n[escape]")
+    .replace('[evolve]\nuntil = 1.0\nsave = 4\ntolerance = 1e-3\nwatch = ["left"]\n', "")
+)
 SGD = """\
 [landscape]
 variables = ["x", "y"]
@@ -119,7 +124,7 @@ def test_run_prints_the_page(well):
     assert lines[1].startswith("  generator   3-point lattice, longest offset 1, cell Peclet ")
     assert lines[2].startswith("  at rest     P(left) = 0.5   P(right) = ")
     assert lines[3].startswith("  in time     t = 0 … 1, implicit, ")
-    table = "\n".join(lines[5:16])
+    table = "\n".join(lines[5:24])
     for words in ("Escape from -1 into right", "mean first-passage time", "flux over population", "Kramers",
                   "valley flux over population (left)", "exact integral", "log10 time", "vs first"):  # fmt: skip
         assert words in table
@@ -133,7 +138,8 @@ def test_progress_goes_to_standard_error(well):
     result = quick(well)
     stages = [line for line in result.stderr.splitlines() if not line.endswith("%")]
     assert stages == [
-        f"fpsolve: {stage}" for stage in ("generator", "density at rest", "density in time", "escape", "files")
+        f"fpsolve: {stage}"
+        for stage in ("generator", "density at rest", "density in time", "escape", "basins and paths", "files")
     ]
     shares = [line for line in result.stderr.splitlines() if line.endswith("%")]
     assert shares == [f"fpsolve: density in time {share} %" for share in (20, 50, 70, 100)]
@@ -226,12 +232,17 @@ def test_json_has_the_keys_of_the_contract(well):
     assert {len(series) for series in evolve["regions"]["left"].values()} == {5}
     escape = record["escape"]
     assert set(escape) == {
-        "mean_first_passage_time", "flux_over_population", "valley_flux_over_population", "theory"
+        "mean_first_passage_time", "flux_over_population", "valley_flux_over_population", "quasi_stationary",
+        "running_flux", "transition_path", "theory", "chosen", "basins", "paths", "assumptions",
     }  # fmt: skip
     assert set(escape["mean_first_passage_time"]) == {*TIME, "standard_deviation"}
     assert set(escape["flux_over_population"]) == TIME
-    assert set(escape["theory"]) == {"kramers", "eyring_kramers", "langer", "low_noise", "exact_integral"}
-    for form in escape["theory"].values():
+    xie = escape["theory"].pop("xie")
+    assert set(escape["theory"]) == {
+        "kramers", "eyring_kramers", "langer", "irreversible_eyring_kramers", "low_noise", "exact_integral",
+    }  # fmt: skip
+    assert set(xie) == {"ito", "stratonovich", "isothermal", "s"}
+    for form in [*escape["theory"].values(), *(xie[name] for name in ("ito", "stratonovich", "isothermal"))]:
         assert set(form) == {"value", "log10", "relative_difference", "applies", "reason"}
     assert record["expect"] == [
         {"what": "stationary.mean.0", "found": record["stationary"]["mean"][0], "wanted": 0.0, "passed": True}
@@ -293,7 +304,7 @@ def test_a_failed_run_exits_with_1_and_says_what_to_do(well):
     record = record_of(result)
     assert record["outcome"] == "failed"
     assert set(record["error"]) == {"where", "found", "required", "remedy"}
-    assert record["error"]["remedy"].startswith("The barrier is too deep for this solver")
+    assert record["error"]["where"] == "spectrum"
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert not (well.parent / "out" / "well.nc").exists()
     page = quick(well)
@@ -302,7 +313,7 @@ def test_a_failed_run_exits_with_1_and_says_what_to_do(well):
 
 def test_bad_input_exits_with_2_in_both_forms(well):
     well.write_text(WELL.replace("cells", "cels"))
-    message = 'unknown key "cels". Known: min, max, cells. Did you mean "cells"?'
+    message = 'unknown key "cels". Known: min, max, cells, scale, centre, refine. Did you mean "cells"?'
     page = quick(well)
     assert (page.exit_code, page.stdout) == (2, "")
     assert page.stderr == f"Error: {well} line 9, grid.x.cels: {message}\n"
@@ -312,7 +323,7 @@ def test_bad_input_exits_with_2_in_both_forms(well):
     assert record["error"] == {
         "where": f"{well} line 9, grid.x.cels",
         "found": 'unknown key "cels"',
-        "required": "Known: min, max, cells",
+        "required": "Known: min, max, cells, scale, centre, refine",
         "remedy": ' Did you mean "cells"?',
     }
     assert (record["case"], record["outcome"], record["expect"]) == ("well", "failed", [])
@@ -422,7 +433,7 @@ def test_check_looks_ahead(well):
 
 
 def test_check_writes_nothing_and_runs_nothing(well, monkeypatch):
-    for name in ("stationary", "evolve", "escape"):
+    for name in ("stationary", "evolve", "refine"):
         monkeypatch.setattr(pipeline, name, lambda *_, **__: pytest.fail("it was run"))
     assert invoke("check", well).exit_code == 0
     assert list(well.parent.iterdir()) == [well]

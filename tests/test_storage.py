@@ -41,6 +41,8 @@ save = 4
 tolerance = 1e-3
 watch = ["left", "x > 1/2"]
 [stationary]
+[spectrum]
+count = 3
 [escape]
 start = [-1.0]
 target = "x > 0.8"
@@ -93,7 +95,9 @@ def opened(report: Report) -> xarray.Dataset:
 def test_coordinates_are_named_after_the_variables(well, sgd):
     file = opened(well[1])
     grid = well[0].grid
-    assert dict(file.sizes) == {"x": 20, "bound": 2, "time": 5}
+    running, (path,) = well[1].escape.running, well[1].terrain.paths
+    own = {"mode": 3, "minimum": 2, "path_point": len(path.points), "running_flux_time": running.times.size}
+    assert dict(file.sizes) == {"x": 20, "bound": 2, "time": 5, **own}
     np.testing.assert_array_equal(file.x, grid.axes[0].centres)
     assert file.x.attrs["bounds"] == "x_bounds"
     np.testing.assert_array_equal(file.x_bounds, np.stack([grid.axes[0].faces[:-1], grid.axes[0].faces[1:]], axis=1))
@@ -108,7 +112,9 @@ def test_variables_of_one_dimension(well):
     file = opened(report)
     fields = {
         "loss", "drift_x", "noise_gradient_drift_x", "convention_drift_x", "diffusion_xx",
-        "stationary_density", "stationary_current_x", "mean_first_passage_time", "escape_density", "escape_current_x",
+        "stationary_density", "stationary_current_x", "mean_first_passage_time", "log10_mean_first_passage_time",
+        "escape_density", "escape_current_x", "quasi_stationary_density", "committor", "backward_committor",
+        "reactive_current_x", "basin",
     }  # fmt: skip
     assert {name for name in file.data_vars if file[name].dims == ("x",)} == fields
     assert {name for name in file.data_vars if file[name].dims == ("time", "x")} == {"density", "current_x"}
@@ -123,6 +129,75 @@ def test_variables_of_one_dimension(well):
     np.testing.assert_array_equal(file["flux_x > 1\N{DIVISION SLASH}2"], report.motion.flux["x > 1/2"])
     np.testing.assert_array_equal(file.loss, case.problem.landscape.loss(case.grid.positions()))
     np.testing.assert_array_equal(file.diffusion_xx, np.full(20, 0.25))
+
+
+def test_the_escape_in_full(well):
+    _, report = well
+    file, out = opened(report), report.escape
+    np.testing.assert_array_equal(file.log10_mean_first_passage_time, out.log10_mean_first_passage_time)
+    np.testing.assert_array_equal(file.quasi_stationary_density, out.quasi_stationary_density)
+    np.testing.assert_array_equal(file.committor, out.transition.committor)
+    np.testing.assert_array_equal(file.backward_committor, out.transition.backward_committor)
+    np.testing.assert_array_equal(file.reactive_current_x, out.transition.current[0])
+    np.testing.assert_array_equal(file.running_flux_time, out.running.times)
+    assert file.running_flux.dims == file.log10_running_flux.dims == ("running_flux_time",)
+    np.testing.assert_array_equal(file.log10_running_flux, out.running.log_values / np.log(10.0))
+    np.testing.assert_allclose(file.running_flux, np.exp(out.running.log_values), rtol=1e-15)
+
+
+def test_the_terrain_and_the_spectrum(well):
+    _, report = well
+    file, around, modes = opened(report), report.terrain, report.spectrum
+    np.testing.assert_array_equal(file.basin, around.basins.label)
+    np.testing.assert_array_equal(file.minimum_x, [point.position[0] for point in around.basins.minima])
+    np.testing.assert_array_equal(file.minimum_loss, [point.loss for point in around.basins.minima])
+    (path,) = around.paths
+    np.testing.assert_array_equal(file.path_x, path.points[:, 0])
+    np.testing.assert_array_equal(file.path_loss, path.loss)
+    np.testing.assert_array_equal(file.path_number, np.zeros(len(path.points)))
+    assert file.path_arc_length[-1] == path.arc_length[-1]
+    assert file.eigenfunction.dims == file.eigendensity.dims == ("mode", "x")
+    np.testing.assert_array_equal(file.eigenvalue, modes.eigenvalues)
+    np.testing.assert_array_equal(file.relaxation_time[1:], modes.relaxation_times[1:])
+    assert file.relaxation_time[0] == np.inf
+    np.testing.assert_array_equal(file.eigendensity, modes.densities)
+    assert "eigenvalue_imaginary" not in file
+
+
+def test_modes_that_turn_have_an_imaginary_part(tmp_path):
+    text = """
+    landscape = { variables = ["x", "y"], drift = ["-x + 2*y", "-2*x - y"] }
+    noise = { kind = "constant", diffusion = [[0.3, 0.0], [0.0, 0.3]] }
+    grid = { x = { min = -2, max = 2, cells = 12 }, y = { min = -2, max = 2, cells = 10 } }
+    spectrum = { count = 3 }
+    """
+    _, report = stored(text, tmp_path)
+    file = opened(report)
+    np.testing.assert_array_equal(file.eigenvalue + 1j * file.eigenvalue_imaginary, report.spectrum.eigenvalues)
+    assert abs(file.eigenvalue_imaginary[1]) > 1.0
+    both = file.eigendensity + 1j * file.eigendensity_imaginary
+    np.testing.assert_array_equal(both, report.spectrum.densities.reshape(3, 12, 10))
+    assert file.eigenfunction_imaginary.dims == ("mode", "x", "y")
+
+
+def test_times_beyond_all_floating_point_numbers(tmp_path):
+    """They are infinite; their logarithms are there, and their attributes are not."""
+    text = """
+    landscape = { variables = ["x"], loss = "(x**2 - 1)**2" }
+    noise = { kind = "constant", temperature = 1e-3 }
+    grid = { x = { min = -2, max = 2, cells = 60 } }
+    escape = { start = [-1.0], target = "x > 0.8", grids = 1 }
+    """
+    _, report = stored(text, tmp_path)
+    file = opened(report)
+    first = report.escape.times["mean_first_passage_time"]
+    assert first.value is None
+    assert file.attrs["escape_mean_first_passage_time_log10"] == first.log10
+    assert "escape_mean_first_passage_time" not in file.attrs
+    assert np.isinf(file.mean_first_passage_time.sel(x=-1.0, method="nearest"))
+    assert file.log10_mean_first_passage_time.sel(x=-1.0, method="nearest") == pytest.approx(first.log10, abs=1.0)
+    assert np.isinf(file.running_flux[-1])
+    assert np.isfinite(file.log10_running_flux[-1])
 
 
 def test_variables_of_two_dimensions_and_of_sgd(sgd):
@@ -175,6 +250,17 @@ def test_drifts_add_up(tmp_path):
         ("stationary_density", "1/(x)"),
         ("current_x", "x/(time*x)"),
         ("mean_first_passage_time", "time"),
+        ("log10_mean_first_passage_time", "1"),
+        ("committor", "1"),
+        ("reactive_current_x", "x/(x)"),
+        ("quasi_stationary_density", "1/(x)"),
+        ("running_flux", "time"),
+        ("eigenvalue", "1/time"),
+        ("relaxation_time", "time"),
+        ("eigenfunction", "1"),
+        ("eigendensity", "1/(x)"),
+        ("path_x", "x"),
+        ("minimum_x", "x"),
         ("mass", "1"),
         ("mean_loss", "loss"),
         ("mean_distance", "distance"),
@@ -192,7 +278,7 @@ def test_every_variable_says_what_it_is(well, sgd):
         for name in file.variables:
             assert file[name].attrs["long_name"].strip()
             assert file[name].attrs["units"].strip()
-            assert file[name].dtype == np.float64
+            assert file[name].dtype == (np.int32 if name in {"basin", "path_number"} else np.float64)
     assert opened(well[1])["flux_left"].attrs["long_name"] == "net probability current out of left"
     assert opened(well[1])["mean_first_passage_time"].attrs["long_name"] == "mean first-passage time into x > 0.8"
 
@@ -215,7 +301,11 @@ def test_root_attributes(well):
     record = report.as_record()
     for name, value in record["invariants"].items():
         assert attributes[name] == value
-    assert attributes["escape_mean_first_passage_time"] == record["escape"]["mean_first_passage_time"]["value"]
+    for name, time in report.escape.times.items():
+        assert attributes[f"escape_{name}"] == record["escape"][name]["value"]
+        assert attributes[f"escape_{name}_log10"] == record["escape"][name]["log10"]
+        assert attributes[f"escape_{name}_error"] == time.estimate.error
+    assert attributes["escape_running_flux_onset"] == report.escape.running.onset
 
 
 def test_only_what_was_asked_for_is_there(tmp_path):

@@ -13,25 +13,17 @@ from fpsolve.analyse.currents import NOTICEABLE_CURRENT
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
+from fpsolve.analyse.spectrum import Spectrum
+from fpsolve.analyse.terrain import Terrain
+from fpsolve.discretise.edges import Edges
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import FpsolveError
 from fpsolve.model.grid import FloatArray
+from fpsolve.present.surroundings import terrain_lines, terrain_record
+from fpsolve.present.verdict import escape_lines, escape_record
 
 # Probability at rest beside reflecting walls above which the box is said to shape the answer.
 NOTICEABLE_TAIL = 1e-2
-
-ESCAPE_WORDS = {
-    "mean_first_passage_time": "mean first-passage time",
-    "flux_over_population": "flux over population",
-    "valley_flux_over_population": "valley flux over population",
-}
-THEORY_WORDS = {
-    "kramers": "Kramers",
-    "eyring_kramers": "Eyring-Kramers",
-    "langer": "Langer",
-    "low_noise": "low noise",
-    "exact_integral": "exact integral",
-}
 
 
 @final
@@ -66,7 +58,8 @@ class Check:
 class Report:
     """What a run found.
 
-    rest, motion, escape: the analyses that the case asked for, else None. outcome: "done" or "failed".
+    rest, motion, escape, spectrum: the analyses that the case asked for, else None; terrain: what lies around the
+    escape; notices: what the error bars had to say. outcome: "done" or "failed".
     """
 
     case: str
@@ -75,6 +68,9 @@ class Report:
     rest: AtRest | None = None
     motion: Motion | None = None
     escape: Escape | None = None
+    spectrum: Spectrum | None = None
+    terrain: Terrain | None = None
+    notices: tuple[Notice, ...] = ()
     cells_across: dict[str, float] = field(default_factory=dict)  # of the narrowest well or saddle, by axis
     checks: list[Check] = field(default_factory=list)
     seconds: float = 0.0
@@ -99,7 +95,7 @@ class Report:
         if self.rest is not None and self.rest.tail_mass > NOTICEABLE_TAIL and not self._periodic:
             share = f"{100 * self.rest.tail_mass:.2g} % of the probability at rest sits in the cells beside the walls"
             found.append(Notice("walls_matter", f"{share}; widen the box unless the walls are meant"))
-        return found + self._under_resolved()
+        return found + self._under_resolved() + list(self.notices)
 
     def _under_resolved(self) -> list[Notice]:
         """Wells narrower than a cell, and noise so anisotropic that an offset is longer than the box."""
@@ -109,7 +105,7 @@ class Report:
             message = f"the narrowest well or saddle is {least:.2g} cells wide along {axis}: the numbers mean little"
             found.append(Notice("under_resolved", f"{message}; fpsolve check says how many cells would do"))
         if self.generator is not None:
-            longest = np.abs(self.generator.edges.offsets).max(axis=0, initial=0)
+            longest = np.abs(_near(self.generator).displacement).max(axis=0, initial=0)
             shape = np.array(self.generator.grid.shape)
             if ((longest >= shape) & (shape > 1)).any():
                 message = f"the noise is so anisotropic that its lattice needs offsets of {longest.max()} cells"
@@ -130,11 +126,15 @@ class Report:
             "error": None if self.error is None else self.error.as_record(),
             "invariants": self._invariants(),
         }
-        for name, part in (("stationary", _rest_record(self.rest)), ("evolve", _motion_record(self.motion))):
-            if part is not None:
-                record[name] = part
+        parts = {
+            "stationary": _rest_record(self.rest),
+            "spectrum": _spectrum_record(self.spectrum),
+            "evolve": _motion_record(self.motion),
+        }
+        record |= {name: part for name, part in parts.items() if part is not None}
         if self.escape is not None:
-            record["escape"] = _escape_record(self.escape)
+            record["escape"] = escape_record(self.escape)
+            record["escape"] |= terrain_record(self.terrain) if self.terrain is not None else {}
         record["expect"] = [check.as_record() for check in self.checks]
         result = None if self.result_file is None else str(self.result_file)
         record["files"] = {"result": result, "figures": [str(path) for path in self.figures]}
@@ -142,10 +142,9 @@ class Report:
 
     def _invariants(self) -> dict[str, float | None]:
         rest, motion, escape = self.rest, self.motion, self.escape
-        volume = 1.0 if self.generator is None else self.generator.grid.cell_volume
         mass = [abs(float(rest.probability.sum()) - 1.0)] if rest else []
         mass += [motion.mass_error] if motion else []
-        smallest = [float(rest.probability.min()) / volume] if rest else []
+        smallest = [float(rest.density.min())] if rest else []
         smallest += [motion.smallest_density] if motion else []
         smallest += [float(escape.density.min())] if escape else []
         balance = [rest.imbalance] if rest else []
@@ -163,7 +162,9 @@ class Report:
         """The page that a run prints."""
         parts = [self._head(), *self._lines()]
         if self.escape is not None:
-            parts += ["", *_verdict(self.escape)]
+            parts += ["", *escape_lines(self.escape)]
+        if self.terrain is not None:
+            parts += ["", *terrain_lines(self.terrain)]
         if self.checks:
             parts += ["", *(_check_line(check) for check in self.checks)]
         parts += ["", self._check_summary()]
@@ -185,6 +186,8 @@ class Report:
         lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
         if self.rest is not None:
             lines.append(f"  {'at rest':11s} {_rest_words(self.rest)}")
+        if self.spectrum is not None:
+            lines.append(f"  {'spectrum':11s} {_spectrum_words(self.spectrum)}")
         if self.motion is not None:
             lines.append(f"  {'in time':11s} {_motion_words(self.motion)}")
         return lines
@@ -201,25 +204,30 @@ class Report:
         shown = [f"{text} {values[key]:.1g}" for key, text in words.items() if values[key] is not None]
         if self.cells_across and (least := min(self.cells_across.values())) < math.inf:
             shown.append(f"cells across the narrowest well or saddle {least:.2g}")
-        asked = self.rest or self.motion or self.escape
-        nothing = "nothing was asked for: add [stationary], [evolve] or [escape]"
+        asked = self.rest or self.motion or self.escape or self.spectrum
+        nothing = "nothing was asked for: add [stationary], [spectrum], [evolve] or [escape]"
         return f"Checks   {' · '.join(shown) if asked else nothing}"
 
 
 def lattice_words(generator: Generator) -> str:
     """The generator's edges in words: neighbours per cell, longest offset, cell Peclet numbers."""
-    edges, grid = generator.edges, generator.grid
+    edges, grid = _near(generator), generator.grid
     peclet = np.abs(edges.exponent)
     worst = int(np.argmax(peclet)) if peclet.size else 0
     center = grid.positions()[:, edges.origin[worst]] if peclet.size else np.zeros(grid.dimensions)
     place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.names, center, strict=True))
-    longest = int(np.abs(edges.offsets).max(initial=0))
+    longest = int(np.abs(edges.displacement).max(initial=0))
     neighbours = np.bincount(edges.origin, minlength=grid.size) + np.bincount(edges.end, minlength=grid.size)
     points = 1 + int(np.median(neighbours))
     return (
         f"{points}-point lattice, longest offset {longest}, "
         f"cell Peclet {peclet.mean() if peclet.size else 0.0:.2g} (worst {peclet.max(initial=0.0):.2g} at {place})"
     )
+
+
+def _near(generator: Generator) -> Edges:
+    """The edges that begin where the scheme promises something: not far out on an infinite axis."""
+    return generator.edges.select(~generator.grid.far[generator.edges.origin])
 
 
 def _rest_words(rest: AtRest) -> str:
@@ -232,6 +240,11 @@ def _rest_words(rest: AtRest) -> str:
     return "   ".join(parts)
 
 
+def _spectrum_words(spectrum: Spectrum) -> str:
+    times = [time for time in spectrum.relaxation_times if time is not None]
+    return f"relaxation times {', '.join(f'{time:.4g}' for time in times)}"
+
+
 def _motion_words(motion: Motion) -> str:
     counts = motion.counts
     steps = "" if motion.steps is None else f" ({motion.steps[-1]:g} SGD steps)"
@@ -240,40 +253,6 @@ def _motion_words(motion: Motion) -> str:
     )
     absorbed = "".join(f", {values[-1]:.4g} left through {gate}" for gate, values in motion.absorbed.items())
     return span + absorbed
-
-
-def _verdict(escape: Escape) -> list[str]:
-    """The table of all escape times and closed forms beside the first of them."""
-    first = escape.times["mean_first_passage_time"].value
-    start = ", ".join(f"{value:g}" for value in escape.start)
-    start = start if len(escape.start) == 1 else f"({start})"
-    walls = [name for name in escape.splitting if name != escape.target.name]
-    title = f"Escape from {start} into {' or '.join([escape.target.name, *walls])}"
-    lines = [f"{title:<52s}{'log10 time':>12s}{'time':>13s}{'vs first':>11s}"]
-    for name, time in escape.times.items():
-        versus = "" if name == "mean_first_passage_time" else f"{time.value / first - 1.0:11.0e}"
-        words = ESCAPE_WORDS[name]
-        if name == "valley_flux_over_population" and escape.valley is not None:
-            words += f" ({escape.valley.name})"
-        lines.append(f"  {words:<50s}{time.log10:12.4f}{time.value:13.4e}{versus}")
-        if time.standard_deviation is not None:
-            lines.append(f"  {'  its standard deviation':<50s}{'':12s}{time.standard_deviation:13.4e}")
-    if walls:
-        shares = ", ".join(f"{name} {share:.4g}" for name, share in escape.splitting.items())
-        lines.append(f"  it ends in: {shares}")
-    for name, form in escape.theory.items():
-        if form.log10 is None or not form.applies:
-            lines.append(f"  {THEORY_WORDS[name]:<50s}{'-':>12s}   {form.reason}")
-        else:
-            value = f"{form.value:13.4e}" if form.value is not None else f"{'':13s}"
-            lines.append(f"  {THEORY_WORDS[name]:<50s}{form.log10:12.4f}{value}{_versus(form.log_time, first):11.0e}")
-    return lines
-
-
-def _versus(log_time: float | None, first: float) -> float:
-    """Relative difference of a closed form to the first-passage time."""
-    assert log_time is not None
-    return math.expm1(min(log_time - math.log(first), 700.0))
 
 
 def _check_line(check: Check) -> str:
@@ -293,6 +272,16 @@ def _rest_record(rest: AtRest | None) -> dict[str, Any] | None:
         "observables": rest.observables,
         "current": rest.mean_current.tolist(),
         "entropy_production": rest.entropy_production,
+    }
+
+
+def _spectrum_record(spectrum: Spectrum | None) -> dict[str, Any] | None:
+    if spectrum is None:
+        return None
+    return {
+        "eigenvalues": np.real(spectrum.eigenvalues).tolist(),
+        "frequencies": np.imag(spectrum.eigenvalues).tolist(),
+        "relaxation_times": spectrum.relaxation_times,
     }
 
 
@@ -323,25 +312,3 @@ def _motion_record(motion: Motion | None) -> dict[str, Any] | None:
 
 def _lists(arrays: dict[str, FloatArray]) -> dict[str, list[float]]:
     return {name: values.tolist() for name, values in arrays.items()}
-
-
-def _escape_record(escape: Escape) -> dict[str, Any]:
-    first = escape.times["mean_first_passage_time"].value
-    record: dict[str, Any] = {}
-    for name, time in escape.times.items():
-        record[name] = {"value": time.value, "extrapolated": None, "log10": time.log10, "error": None, "order": None}
-        if time.standard_deviation is not None:
-            record[name]["standard_deviation"] = time.standard_deviation
-    if len(escape.splitting) > 1:
-        record["splitting"] = escape.splitting
-    record["theory"] = {
-        name: {
-            "value": form.value,
-            "log10": form.log10,
-            "relative_difference": None if form.log_time is None else _versus(form.log_time, first),
-            "applies": form.applies,
-            "reason": form.reason,
-        }
-        for name, form in escape.theory.items()
-    }
-    return record

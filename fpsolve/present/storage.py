@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5netcdf
 import numpy as np
+from numpy.typing import NDArray
 
+from fpsolve.analyse.escape import Escape, EscapeTime
+from fpsolve.analyse.motion import Motion
+from fpsolve.analyse.path import Path as ProbablePath
+from fpsolve.analyse.rest import AtRest
+from fpsolve.analyse.spectrum import Spectrum
+from fpsolve.analyse.terrain import Terrain
+from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.problem import Problem
@@ -64,9 +73,20 @@ def _write_root(file: Any, report: Report, case_text: str) -> None:
     for name, value in record["invariants"].items():
         if value is not None:
             file.attrs[name] = value
-    for name, time in record.get("escape", {}).items():
-        if isinstance(time, dict) and isinstance(time.get("value"), float):
-            file.attrs[f"escape_{name}"] = time["value"]
+    for name, time in {} if report.escape is None else report.escape.times.items():
+        _write_time(file, f"escape_{name}", time)
+    if report.escape is not None and report.escape.running is not None:
+        file.attrs["escape_running_flux_onset"] = report.escape.running.onset
+
+
+def _write_time(file: Any, name: str, time: EscapeTime) -> None:
+    """An escape time and its error, as far as they are finite, as attributes of the root."""
+    values = {"": time.value, "_log10": time.log10, "_standard_deviation": time.standard_deviation}
+    if time.estimate is not None:
+        values |= {"_extrapolated": time.estimate.extrapolated, "_error": time.estimate.error}
+    for ending, value in values.items():
+        if value is not None and math.isfinite(value):
+            file.attrs[f"{name}{ending}"] = value
 
 
 def _write_grid(file: Any, grid: Grid) -> None:
@@ -103,37 +123,136 @@ def _write_problem(file: Any, problem: Problem) -> None:
 def _write_analyses(file: Any, report: Report) -> None:
     assert report.generator is not None
     grid = report.generator.grid
-    names, volume = grid.names, "*".join(grid.names)
-    flow = "{axis}/(time*" + volume + ")"
-    if (rest := report.rest) is not None:
-        _write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", f"1/({volume})")
-        current = grid.shaped(rest.current)
-        _write_vector(file, "stationary_current", names, current, "probability current at rest", flow)
-    if (escape := report.escape) is not None:
-        times = grid.shaped(escape.mean_first_passage_time)
-        words = f"mean first-passage time into {escape.target.name}"
-        _write(file, "mean_first_passage_time", names, times, words, "time")
-        words = "density while as much enters at the start as leaves through the target"
-        _write(file, "escape_density", names, grid.shaped(escape.density), words, f"1/({volume})")
-        _write_vector(file, "escape_current", names, grid.shaped(escape.current), "current of the escape_density", flow)
-    if (motion := report.motion) is not None:
-        file.dimensions["time"] = motion.times.size
-        along = ("time", *names)
-        _write(file, "time", ("time",), motion.times, "time", "time")
-        _write(file, "density", along, grid.shaped(motion.density), "probability density", f"1/({volume})")
-        current = grid.shaped(np.moveaxis(motion.current, 1, 0))
-        _write_vector(file, "current", along, current, "probability current", flow)
-        _write_series(file, motion.steps, "steps", "SGD steps", "1")
-        _write_series(file, motion.mass, "mass", "probability inside", "1")
-        groups: tuple[tuple[str, str, str, Mapping[str, FloatArray]], ...] = (
-            ("absorbed", "probability gone through", "1", motion.absorbed),
-            ("mean", "mean of", "", motion.observables),
-            ("occupation", "probability in", "1", motion.occupation),
-            ("flux", "net probability current out of", "1/time", motion.flux),
-        )
-        for prefix, words, units, series in groups:
-            for name, values in series.items():
-                _write_series(file, values, f"{prefix}_{_in_one_piece(name)}", f"{words} {name}", units or name)
+    if report.rest is not None:
+        _write_rest(file, grid, report.rest)
+    if report.motion is not None:
+        _write_motion(file, grid, report.motion)
+    if report.spectrum is not None:
+        _write_spectrum(file, grid, report.spectrum)
+    if report.escape is not None:
+        _write_escape(file, grid, report.escape)
+        _write_transition(file, grid, report.escape)
+    if report.terrain is not None:
+        _write_terrain(file, grid, report.terrain)
+
+
+def _density_units(grid: Grid) -> str:
+    return f"1/({'*'.join(grid.names)})"
+
+
+def _current_units(grid: Grid) -> str:
+    """To be completed with the axis."""
+    return "{axis}/(time*" + "*".join(grid.names) + ")"
+
+
+def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
+    names = grid.names
+    _write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", _density_units(grid))
+    current = grid.shaped(rest.current)
+    _write_vector(file, "stationary_current", names, current, "probability current at rest", _current_units(grid))
+
+
+def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
+    file.dimensions["time"] = motion.times.size
+    along = ("time", *grid.names)
+    _write(file, "time", ("time",), motion.times, "time", "time")
+    _write(file, "density", along, grid.shaped(motion.density), "probability density", _density_units(grid))
+    current = grid.shaped(np.moveaxis(motion.current, 1, 0))
+    _write_vector(file, "current", along, current, "probability current", _current_units(grid))
+    _write_series(file, motion.steps, "steps", "SGD steps", "1")
+    _write_series(file, motion.mass, "mass", "probability inside", "1")
+    groups: tuple[tuple[str, str, str, Mapping[str, FloatArray]], ...] = (
+        ("absorbed", "probability gone through", "1", motion.absorbed),
+        ("mean", "mean of", "", motion.observables),
+        ("occupation", "probability in", "1", motion.occupation),
+        ("flux", "net probability current out of", "1/time", motion.flux),
+    )
+    for prefix, words, units, series in groups:
+        for name, values in series.items():
+            _write_series(file, values, f"{prefix}_{_in_one_piece(name)}", f"{words} {name}", units or name)
+
+
+def _write_spectrum(file: Any, grid: Grid, spectrum: Spectrum) -> None:
+    """Modes p(t) = sum over modes of exp(-eigenvalue t) eigendensity(x) <eigenfunction, p(0)>."""
+    file.dimensions["mode"] = spectrum.eigenvalues.size
+    along, turns = ("mode", *grid.names), np.iscomplexobj(spectrum.eigenvalues)
+    parts = {
+        "eigenvalue": (("mode",), spectrum.eigenvalues, "rate of decay", "1/time"),
+        "eigenfunction": (along, spectrum.functions, "function that decays at that rate", "1"),
+        "eigendensity": (along, spectrum.densities, "density that decays at it", _density_units(grid)),
+    }
+    for name, (dimensions, values, words, units) in parts.items():
+        shape = (-1, *grid.shape) if dimensions == along else (-1,)
+        _write(file, name, dimensions, values.real.reshape(shape), f"{words}, real part" if turns else words, units)
+        if turns:
+            imaginary = values.imag.reshape(shape)
+            _write(file, f"{name}_imaginary", dimensions, imaginary, f"{words}, imaginary part", units)
+    times = np.array([np.inf if time is None else time for time in spectrum.relaxation_times])
+    _write(file, "relaxation_time", ("mode",), times, "1 / (real part of the eigenvalue), infinite at rest", "time")
+
+
+def _write_escape(file: Any, grid: Grid, escape: Escape) -> None:
+    names = grid.names
+    words, times = f"mean first-passage time into {escape.target.name}", escape.mean_first_passage_time
+    _write(file, "mean_first_passage_time", names, grid.shaped(times), words, "time")
+    logarithms = grid.shaped(escape.log10_mean_first_passage_time)
+    _write(file, "log10_mean_first_passage_time", names, logarithms, f"decimal logarithm of the {words}", "1")
+    words = "density while as much enters at the start as leaves through the target"
+    _write(file, "escape_density", names, grid.shaped(escape.density), words, _density_units(grid))
+    current = grid.shaped(escape.current)
+    _write_vector(file, "escape_current", names, current, "current of the escape_density", _current_units(grid))
+    if (lasting := escape.quasi_stationary_density) is not None:
+        words = "density that decays as a whole into the target"
+        _write(file, "quasi_stationary_density", names, grid.shaped(lasting), words, _density_units(grid))
+
+
+def _write_transition(file: Any, grid: Grid, escape: Escape) -> None:
+    names = grid.names
+    if (path := escape.transition) is not None:
+        there, back = grid.shaped(path.committor), grid.shaped(path.backward_committor)
+        words = f"probability to reach {escape.target.name} before the core {path.core.name}"
+        _write(file, "committor", names, there, words, "1")
+        words = f"probability to have visited the core {path.core.name} later than {escape.target.name}"
+        _write(file, "backward_committor", names, back, words, "1")
+        current, words = grid.shaped(path.current), "current of the transitions from core to target, total flux 1"
+        _write_vector(file, "reactive_current", names, current, words, "{axis}/(" + "*".join(names) + ")")
+    if (running := escape.running) is not None:
+        along = ("running_flux_time",)
+        file.dimensions[along[0]] = running.times.size
+        _write(file, along[0], along, running.times, "time of the running flux", "time")
+        words = "population of the valley over the flux out of it"
+        with np.errstate(over="ignore"):
+            _write(file, "running_flux", along, np.exp(running.log_values), words, "time")
+        logarithms = running.log_values / math.log(10.0)
+        _write(file, "log10_running_flux", along, logarithms, f"decimal logarithm of the {words}", "1")
+
+
+def _write_terrain(file: Any, grid: Grid, terrain: Terrain) -> None:
+    if terrain.basins is not None:
+        minima = terrain.basins.minima
+        file.dimensions["minimum"] = len(minima)
+        words = f"number of the minimum that the way down leads to, {OUTSIDE} where it leads out"
+        _write(file, "basin", grid.names, terrain.basins.label.reshape(grid.shape), words, "1", "i4")
+        positions = np.array([point.position for point in minima]).T
+        _write_vector(file, "minimum", ("minimum",), positions, "minimum of the loss", "{axis}", grid.names)
+        _write(file, "minimum_loss", ("minimum",), np.array([point.loss for point in minima]), "its loss", "loss")
+    if terrain.paths:
+        _write_paths(file, grid, terrain.paths)
+
+
+def _write_paths(file: Any, grid: Grid, paths: Sequence[ProbablePath]) -> None:
+    """All paths one after the other: path_number tells them apart."""
+    along = ("path_point",)
+    file.dimensions["path_point"] = sum(len(path.points) for path in paths)
+    numbers = np.repeat(np.arange(len(paths)), [len(path.points) for path in paths])
+    _write(file, "path_number", along, numbers, "path that the point belongs to, 0 the most probable one", "1", "i4")
+    points = np.concatenate([path.points for path in paths]).T
+    _write_vector(file, "path", along, points, "path over a saddle", "{axis}", grid.names)
+    lengths = np.concatenate([path.arc_length for path in paths])
+    _write(file, "path_arc_length", along, lengths, "length of the path from its minimum", "length")
+    losses = [path.loss for path in paths if path.loss is not None]
+    if len(losses) == len(paths):
+        _write(file, "path_loss", along, np.concatenate(losses), "loss along the path", "loss")
 
 
 def _in_one_piece(name: str) -> str:
@@ -146,14 +265,23 @@ def _write_series(file: Any, values: FloatArray | None, name: str, words: str, u
         _write(file, name, ("time",), values, words, units)
 
 
-def _write_vector(file: Any, name: str, names: tuple[str, ...], values: FloatArray, words: str, units: str) -> None:
-    """One variable per component; values has the component first."""
-    axes = [axis for axis in names if axis != "time"]
-    for axis, component in zip(axes, values, strict=True):
-        _write(file, f"{name}_{axis}", names, component, f"{words}, component {axis}", units.format(axis=axis))
+def _write_vector(
+    file: Any,
+    name: str,
+    dimensions: tuple[str, ...],
+    values: FloatArray,
+    words: str,
+    units: str,
+    axes: Sequence[str] | None = None,
+) -> None:
+    """One variable per component; values has the component first. axes: their names, else those of the grid."""
+    for axis, component in zip(axes or [axis for axis in dimensions if axis != "time"], values, strict=True):
+        _write(file, f"{name}_{axis}", dimensions, component, f"{words}, component {axis}", units.format(axis=axis))
 
 
-def _write(file: Any, name: str, names: tuple[str, ...], values: FloatArray, words: str, units: str) -> None:
-    variable = file.create_variable(name, names, data=np.ascontiguousarray(values), dtype="f8")
+def _write(
+    file: Any, name: str, dimensions: tuple[str, ...], values: NDArray[Any], words: str, units: str, kind: str = "f8"
+) -> None:
+    variable = file.create_variable(name, dimensions, data=np.ascontiguousarray(values), dtype=kind)
     variable.attrs["long_name"] = words
     variable.attrs["units"] = units

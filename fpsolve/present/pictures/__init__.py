@@ -1,0 +1,1 @@
+"""What the figures are made of: views of the grid, sheets, layers, and one module per picture."""

@@ -1,0 +1,145 @@
+"""The verdict: every definition of the escape time and every closed form, side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fpsolve.analyse.escape import Escape, EscapeTime
+from fpsolve.analyse.theory import ClosedForm
+
+TIME_WORDS = {
+    "mean_first_passage_time": "mean first-passage time",
+    "flux_over_population": "flux over population",
+    "valley_flux_over_population": "valley flux over population",
+    "quasi_stationary": "quasi-stationary, 1/lambda",
+    "running_flux": "running flux",
+    "transition_path": "transition path",
+}
+THEORY_WORDS = {
+    "kramers": "Kramers",
+    "eyring_kramers": "Eyring-Kramers",
+    "langer": "Langer",
+    "irreversible_eyring_kramers": "irreversible Eyring-Kramers",
+    "low_noise": "low noise",
+    "exact_integral": "exact integral",
+}
+XIE = {"ito": "Ito", "stratonovich": "Stratonovich", "isothermal": "isothermal"}
+LEFT = 52  # characters before the numbers
+LARGEST_RATIO = 700.0  # of two times, as a natural logarithm: what a double holds
+
+
+def escape_lines(escape: Escape) -> list[str]:
+    """The table of all escape times and closed forms beside the first of them."""
+    first = escape.times["mean_first_passage_time"].log_time
+    lines = [f"{_title(escape):<{LEFT}s}{'log10 time':>12s}{'time':>13s}{'+- rel.':>11s}{'vs first':>11s}"]
+    for name, time in escape.times.items():
+        versus = "" if name == "mean_first_passage_time" else f"{_versus(time.log_time, first):11.0e}"
+        lines.append(_row(_words(name, escape), time.log10, time.value, _error(time), versus))
+        if time.standard_deviation is not None:
+            lines.append(_row("  its standard deviation", None, time.standard_deviation))
+    lines += [_absent(TIME_WORDS[name], reason) for name, reason in escape.absent.items()]
+    if len(escape.splitting) > 1:
+        shares = ", ".join(f"{name} {share:.4g}" for name, share in escape.splitting.items())
+        lines.append(f"  it ends in: {shares}")
+    return lines + _theory_lines(escape, first)
+
+
+def _title(escape: Escape) -> str:
+    start = ", ".join(f"{value:g}" for value in escape.start)
+    start = start if len(escape.start) == 1 else f"({start})"
+    return f"Escape from {start} into {' or '.join(escape.splitting)}"
+
+
+def _words(name: str, escape: Escape) -> str:
+    if name == "valley_flux_over_population" and escape.valley is not None:
+        return f"{TIME_WORDS[name]} ({escape.valley.name})"
+    if name == "running_flux" and escape.running is not None:
+        return f"{TIME_WORDS[name]}, plateau from t = {escape.running.onset:.3g}"
+    return TIME_WORDS[name]
+
+
+def _error(time: EscapeTime) -> str:
+    """The error bar; a question mark where the grids could not tell."""
+    if time.estimate is None:
+        return f"{'':11s}"
+    return f"{'?':>11s}" if time.estimate.error is None else f"{time.estimate.error:11.1e}"
+
+
+def _row(words: str, log10: float | None, value: float | None, error: str = "", versus: str = "") -> str:
+    logarithm = f"{'':12s}" if log10 is None else f"{log10:12.4f}"
+    number = f"{'':13s}" if value is None else f"{value:13.4e}"
+    return f"  {words:<{LEFT - 2}s}{logarithm}{number}{error or ' ' * 11}{versus}".rstrip()
+
+
+def _absent(words: str, reason: str | None) -> str:
+    return f"  {words:<{LEFT - 2}s}{'-':>12s}   {reason}"
+
+
+def _theory_lines(escape: Escape, first: float) -> list[str]:
+    """One line for each closed form; those of Xie et al. share one where none of them has a value."""
+    forms = dict(escape.theory)
+    xie = [forms.pop(f"xie_{convention}") for convention in XIE]
+    lines = [_theory_line(THEORY_WORDS[name], form, first) for name, form in forms.items()]
+    if all(form.log_time is None for form in xie):
+        return [*lines, _absent("Xie et al. 2021", xie[0].reason)]
+    names = [
+        f"Xie et al. 2021, s = {form.detail['s']:.2f} ({name} prefactor)" for name, form in zip(XIE, xie, strict=True)
+    ]
+    return lines + [_theory_line(words, form, first) for words, form in zip(names, xie, strict=True)]
+
+
+def _theory_line(words: str, form: ClosedForm, first: float) -> str:
+    if form.log10 is None or form.log_time is None:
+        return _absent(words, form.reason)
+    row = _row(words, form.log10, form.value, versus=f"{_versus(form.log_time, first):11.0e}")
+    return row if form.applies else f"{row}   but {form.reason}"
+
+
+def _versus(log_time: float, first: float) -> float:
+    """Relative difference of a time to the first-passage time, both as natural logarithms."""
+    return math.expm1(min(log_time - first, LARGEST_RATIO))
+
+
+def escape_record(escape: Escape) -> dict[str, Any]:
+    """The `escape` entry of --json."""
+    first = escape.times["mean_first_passage_time"].log_time
+    record: dict[str, Any] = {name: _time_record(time) for name, time in escape.times.items()}
+    if escape.running is not None:
+        record["running_flux"]["onset"] = escape.running.onset
+    record |= {name: {"value": None, "log10": None, "reason": reason} for name, reason in escape.absent.items()}
+    if len(escape.splitting) > 1:
+        record["splitting"] = escape.splitting
+    record["theory"] = _theory_records(escape, first)
+    return record
+
+
+def _time_record(time: EscapeTime) -> dict[str, Any]:
+    estimate = time.estimate
+    record = {
+        "value": time.value,
+        "extrapolated": None if estimate is None else estimate.extrapolated,
+        "log10": time.log10,
+        "error": None if estimate is None else estimate.error,
+        "order": None if estimate is None else estimate.order,
+    }
+    return record if time.standard_deviation is None else record | {"standard_deviation": time.standard_deviation}
+
+
+def _theory_records(escape: Escape, first: float) -> dict[str, Any]:
+    forms = dict(escape.theory)
+    xie = {convention: forms.pop(f"xie_{convention}") for convention in XIE}
+    records: dict[str, Any] = {name: _theory_record(form, first) for name, form in forms.items()}
+    records["xie"] = {convention: _theory_record(form, first) for convention, form in xie.items()}
+    records["xie"]["s"] = xie["ito"].detail.get("s")
+    return records
+
+
+def _theory_record(form: ClosedForm, first: float) -> dict[str, Any]:
+    return {
+        "value": form.value,
+        "log10": form.log10,
+        "relative_difference": None if form.log_time is None else _versus(form.log_time, first),
+        "applies": form.applies,
+        "reason": form.reason,
+    }
