@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fpsolve.version import __version__
 
 if TYPE_CHECKING:
-    from fpsolve.analyse.escape import escape
     from fpsolve.analyse.motion import evolve
     from fpsolve.analyse.rest import stationary
+    from fpsolve.analyse.spectrum import spectrum
     from fpsolve.analyse.spectrum import spectrum
     from fpsolve.case import Case, load_case
     from fpsolve.discretise.generator import Generator
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from fpsolve.model.region import Region
     from fpsolve.pipeline import run
     from fpsolve.preview import check
+    from fpsolve.refine import escape
 
 # Where each public name lives; looked up on first use, so that `import fpsolve` is quick.
 _HOMES = {
-    "fpsolve.analyse.escape": ("escape",),
     "fpsolve.analyse.motion": ("evolve",),
     "fpsolve.analyse.rest": ("stationary",),
+    "fpsolve.analyse.spectrum": ("spectrum",),
     "fpsolve.analyse.spectrum": ("spectrum",),
     "fpsolve.case": ("Case", "load_case"),
     "fpsolve.discretise.generator": ("Generator",),
@@ -46,6 +47,7 @@ _HOMES = {
     "fpsolve.model.region": ("Region",),
     "fpsolve.pipeline": ("run",),
     "fpsolve.preview": ("check",),
+    "fpsolve.refine": ("escape",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,47 +1,84 @@
-"""How long until the target is reached: several definitions from one chain, beside the closed forms."""
+"""How long until the target is reached: every definition from one chain, beside the closed forms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.currents import current_density
+from fpsolve.analyse.convergence import Estimate
+from fpsolve.analyse.cores import attractor_near, core_region
+from fpsolve.analyse.currents import at_centres, net_current
+from fpsolve.analyse.passage_integral import InapplicableError
+from fpsolve.analyse.quasi_equilibrium import RunningFlux, running_flux
+from fpsolve.analyse.stationary_points import StationaryPointError
 from fpsolve.analyse.theory import ClosedForm, closed_forms
+from fpsolve.analyse.transition_path import TransitionPath, transition_path
 from fpsolve.discretise.generator import Generator
-from fpsolve.errors import CaseError, RunError
+from fpsolve.errors import CaseError
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import PointWeights, Region, point_weights
-from fpsolve.solve.passage import Passage
+from fpsolve.solve.extended import Extended
+from fpsolve.solve.passage import Passage, absorbed, net_flux, outflow, relative_difference, union
+from fpsolve.solve.quasi_stationary import QuasiStationary, SlowConvergenceError, quasi_stationary
+
+LARGEST_LOGARITHM = math.log(np.finfo(np.float64).max)
+# Share of the flux through the surface of a valley that may be rounding.
+LARGEST_FLUX_ERROR = 1e-6
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EscapeTime:
-    """One time [time], with its standard deviation where it has one."""
+    """One time, as a logarithm: deep barriers give times beyond all floating-point numbers.
 
-    value: float
-    standard_deviation: float | None = None
+    log_time: ln of the time [time]; log_standard_deviation: ln of its standard deviation, where it has one;
+    estimate: the time from several grids with its error bar, where there are several.
+    """
+
+    log_time: float
+    log_standard_deviation: float | None = None
+    estimate: Estimate | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The time, or None where it exceeds the floating-point numbers."""
+        return _float(self.log_time)
 
     @property
     def log10(self) -> float:
-        """Decimal logarithm of the value."""
-        return math.log10(self.value)
+        """Decimal logarithm of the time."""
+        return self.log_time / math.log(10.0)
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The standard deviation; None where there is none or it exceeds the floating-point numbers."""
+        return None if self.log_standard_deviation is None else _float(self.log_standard_deviation)
+
+
+def _float(logarithm: float) -> float | None:
+    return math.exp(logarithm) if logarithm < LARGEST_LOGARITHM else None
 
 
 @final
 @dataclass(frozen=True)
 class Escape:
-    """Escape from a start into a target.
+    """Escape from a start into a target, or the first of several.
 
-    times: by definition, "mean_first_passage_time" first; theory: the closed forms, by name.
-    mean_first_passage_time: from every cell, (cells,), 0 on the target; density: where the escaping probability is
-    while as much enters at the start as leaves, (cells,), normalised; current: its current density, (axes, cells).
-    splitting: share that leaves through each absorbing wall and through the target.
+    target: where it ends, all of the targets together; times: by definition, "mean_first_passage_time" first; absent:
+    why a definition does not apply, by name; theory: the closed forms, by name.
+    mean_first_passage_time: from every cell, (cells,), 0 on the target, infinite where it exceeds the floating-point
+    numbers; log10_mean_first_passage_time: its decimal logarithm, minus infinity on the target.
+    density: where the escaping probability is while as much enters at the start as leaves, (cells,), normalised;
+    current: its current density, (axes, cells), 0 where rounding leaves nothing of it.
+    quasi_stationary_density: what is left after a long time, (cells,), normalised; transition: committors and reactive
+    current; running: the flux in time; each None where its definition is absent or was not asked for.
+    splitting: share that leaves through each target and each absorbing wall, by name.
     flux_balance: share of the probability that got lost between start and exits (rounding).
     """
 
@@ -49,10 +86,15 @@ class Escape:
     target: Region
     valley: Region | None
     times: dict[str, EscapeTime]
+    absent: dict[str, str]
     theory: dict[str, ClosedForm]
     mean_first_passage_time: FloatArray
+    log10_mean_first_passage_time: FloatArray
     density: FloatArray
     current: FloatArray
+    quasi_stationary_density: FloatArray | None
+    transition: TransitionPath | None
+    running: RunningFlux | None
     splitting: dict[str, float]
     flux_balance: float
 
@@ -61,60 +103,97 @@ def escape(
     problem: Problem | Generator,
     *,
     start: Sequence[float],
-    target: Region | str,
+    target: Region | str | None = None,
+    targets: Sequence[Region | str] | None = None,
     valley: Region | str | None = None,
+    core: Region | str | None = None,
+    definitions: Collection[str] | None = None,
 ) -> Escape:
-    """Escape times from a start point into a target region, which absorbs.
+    """Escape times from a start point into a target region, which absorbs, by every definition.
 
-    mean first-passage time: tau(start) of the backward equation; flux over population: with unit probability per
+    mean_first_passage_time: tau(start) of the backward equation; flux_over_population: with unit probability per
     time entering at the start, the population outside the target over the absorbed flux (the same number);
-    valley flux over population: probability in the valley over the net flux through its surface.
+    valley_flux_over_population: of the same density, the population of the valley over the net flux through its
+    surface; quasi_stationary: 1 / (slowest rate of decay); running_flux: valley population over flux in time, where
+    it is flat; transition_path: 1 / (rate of transitions from the core to the target, at rest).
 
-    Raises CaseError for a start outside the grid or the valley or inside the target, or a target without cells;
-    RunError when the barrier is too deep for the elimination.
+    Parameters
+    ----------
+    start : (axes,) [length]. target, or targets : one region or several; the first that is reached ends the escape.
+    valley : around the start; without it running_flux takes all that is outside the target.
+    core : around the minimum; without it all within one thermal energy of the attractor nearest the start.
+    definitions : names of those that are wanted; all of them when left out.
+
+    Raises
+    ------
+    CaseError : a start outside the grid or the valley or inside the target, a target without cells.
+    RunError : the linear algebra failed.
     """
+    chain = _chain(problem, start, target, targets, valley, core)
+    return _gathered(chain, *_times(chain, definitions))
+
+
+def escape_times(
+    problem: Problem | Generator,
+    *,
+    start: Sequence[float],
+    target: Region | str | None = None,
+    targets: Sequence[Region | str] | None = None,
+    valley: Region | str | None = None,
+    core: Region | str | None = None,
+    definitions: Collection[str] | None = None,
+) -> dict[str, EscapeTime]:
+    """The times of `escape` alone, without fields and closed forms: for the same question on other grids."""
+    return _times(_chain(problem, start, target, targets, valley, core), definitions)[0]
+
+
+def _chain(
+    problem: Problem | Generator,
+    start: Sequence[float],
+    target: Region | str | None,
+    targets: Sequence[Region | str] | None,
+    valley: Region | str | None,
+    core: Region | str | None,
+) -> _EscapingChain:
     generator = problem if isinstance(problem, Generator) else Generator.of(problem)
-    problem, grid = generator.problem, generator.grid
-    goal = target if isinstance(target, Region) else problem.region(target, "escape.target")
-    basin = problem.region(valley, "escape.valley") if isinstance(valley, str) else valley
+    given = [target] if target is not None else list(targets or [])
+    if not given or (target is not None and targets is not None):
+        found = "neither target nor targets is given" if not given else "both target and targets are given"
+        raise CaseError("escape.target", found, "Exactly one of them is needed", "")
+    key = "escape.target" if target is not None else "escape.targets"
+    regions = tuple(_region(generator.problem, region, key) for region in given)
+    basin = None if valley is None else _region(generator.problem, valley, "escape.valley")
+    heart = None if core is None else _region(generator.problem, core, "escape.core")
     point = tuple(float(coordinate) for coordinate in np.atleast_1d(start))
-    weights = start_weights(problem, point, goal, basin)
-    killed = generator.killed(goal, "escape.target")
-    if not killed.active[weights.cells].all():
-        found = "the start lies within a cell of the target"
-        raise CaseError("escape.start", found, "The grid must tell the two apart", "Move the start or refine the grid")
-    passage = Passage.of(killed)
-    population = passage.population(weights.inject(grid.size))
-    outflow = killed.outflow(population)
-    absorbed = float(outflow.sum())
-    times = {
-        "mean_first_passage_time": _first_passage(passage, weights),
-        "flux_over_population": EscapeTime(float(population.sum()) / absorbed),
-    }
-    if basin is not None:
-        times["valley_flux_over_population"] = _through_valley(killed, population, basin)
-    share = population / population.sum()
-    return Escape(
-        start=point,
-        target=goal,
-        valley=basin,
-        times=times,
-        theory=closed_forms(problem, point, goal),
-        mean_first_passage_time=passage.mean_time,
-        density=share / grid.cell_volume,
-        current=current_density(killed, share),
-        splitting=dict(zip(killed.exits.gates, (outflow / absorbed).tolist(), strict=True)),
-        flux_balance=abs(absorbed - 1.0),
-    )
+    return _EscapingChain.of(generator, point, regions, basin, heart, key)
+
+
+def _times(chain: _EscapingChain, definitions: Collection[str] | None) -> tuple[dict[str, EscapeTime], dict[str, str]]:
+    """The times by the definitions that are wanted, and why others do not apply."""
+    times: dict[str, EscapeTime] = {}
+    absent: dict[str, str] = {}
+    for name, definition in DEFINITIONS.items():
+        if definitions is None or name in definitions:
+            try:
+                times[name] = definition(chain)
+            except InapplicableError as reason:
+                absent[name] = str(reason)
+            except (StationaryPointError, SlowConvergenceError) as reason:
+                absent[name] = reason.found
+    return times, absent
+
+
+def _region(problem: Problem, given: Region | str, where: str) -> Region:
+    return given if isinstance(given, Region) else problem.region(given, where)
 
 
 def start_weights(
-    problem: Problem, point: Sequence[float], target: Region, valley: Region | None = None
+    problem: Problem, point: Sequence[float], target: Region | None, valley: Region | None = None
 ) -> PointWeights:
     """The start as weights on cells. Raises CaseError outside the grid or the valley, or inside the target."""
     weights = point_weights(problem.grid, point, "escape.start")
     position = np.array(point)[:, None]
-    if target.level(position)[0] > 0.0:
+    if target is not None and target.level(position)[0] > 0.0:
         found = f"the start lies inside the target {target.name!r}"
         raise CaseError("escape.start", found, "It must lie outside", "Move the start or shrink the target")
     if valley is not None and not valley.level(position)[0] > 0.0:
@@ -123,20 +202,146 @@ def start_weights(
     return weights
 
 
-def _first_passage(passage: Passage, start: PointWeights) -> EscapeTime:
-    mean = start.read(passage.mean_time)
-    variance = start.read(passage.mean_square_time) - mean**2
-    if mean <= 0.0:
-        found = "all cells around the start are absorbed at once"
-        raise CaseError("escape.start", found, "The start must lie outside the target", "Move it or refine the grid")
-    return EscapeTime(mean, math.sqrt(max(variance, 0.0)))
+@final
+@dataclass(frozen=True)
+class _EscapingChain:
+    """A chain absorbed in its targets, with what several definitions need of it, each computed once."""
+
+    generator: Generator
+    point: tuple[float, ...]
+    targets: tuple[Region, ...]
+    valley: Region | None
+    core: Region | None
+    start: PointWeights
+    passage: Passage
+
+    @classmethod
+    def of(
+        cls,
+        generator: Generator,
+        point: tuple[float, ...],
+        targets: tuple[Region, ...],
+        valley: Region | None,
+        core: Region | None,
+        key: str,
+    ) -> _EscapingChain:
+        """Check the start and factorise."""
+        weights = start_weights(generator.problem, point, union(targets, len(point)), valley)
+        killed = absorbed(generator, targets, key)
+        if not killed.active[weights.cells].all():
+            found = "the start lies within a cell of the target"
+            required = "The grid must tell the two apart"
+            raise CaseError("escape.start", found, required, "Move the start or refine the grid")
+        return cls(generator, point, targets, valley, core, weights, Passage.of(killed))
+
+    @property
+    def killed(self) -> Generator:
+        return self.passage.generator
+
+    @cached_property
+    def source(self) -> FloatArray:
+        """Unit probability per time, at the start."""
+        return self.start.inject(self.killed.grid.size)
+
+    @cached_property
+    def population(self) -> Extended:
+        """The density while escaping, per unit flux."""
+        return self.passage.population(self.source)
+
+    @cached_property
+    def outflow(self) -> Extended:
+        """Through each gate."""
+        return outflow(self.killed, self.population)
+
+    @cached_property
+    def valley_weights(self) -> FloatArray | None:
+        return None if self.valley is None else self.valley.weights(self.killed.grid)
+
+    @cached_property
+    def lasting(self) -> QuasiStationary:
+        """The quasi-stationary state."""
+        return quasi_stationary(self.passage.resolvent, self.population)
+
+    @cached_property
+    def running(self) -> RunningFlux:
+        """The flux in time."""
+        log_time = float((self.population.sum() / self.outflow.sum()).log())
+        return running_flux(self.killed, self.start, log_time, self.valley_weights)
+
+    @cached_property
+    def transition(self) -> TransitionPath:
+        """Transitions from the core to the targets, at rest."""
+        problem = self.generator.problem
+        core = self.core or core_region(problem, attractor_near(problem, self.point), "core")
+        return transition_path(self.generator, core, self.targets)
 
 
-def _through_valley(killed: Generator, population: FloatArray, valley: Region) -> EscapeTime:
-    weights = valley.weights(killed.grid)
-    flux = killed.flux(population, weights)
-    inside = float(weights @ population)
-    if not (flux > 0.0 and inside > 0.0):
-        found = f"the net flux out of the valley {valley.name!r} is {flux:.3g}, its population {inside:.3g}"
-        raise RunError("escape.valley", found, "Both must be above zero", "The valley must hold the start")
-    return EscapeTime(inside / flux)
+def _first_passage(chain: _EscapingChain) -> EscapeTime:
+    mean = _read(chain.start, chain.passage.mean_time)
+    variance = _read(chain.start, chain.passage.mean_square_time) + mean * mean * -1.0
+    deviation = 0.5 * float(variance.log()) if variance.mantissa > 0.0 else None
+    return EscapeTime(float(mean.log()), deviation)
+
+
+def _flux_over_population(chain: _EscapingChain) -> EscapeTime:
+    return EscapeTime(float((chain.population.sum() / chain.outflow.sum()).log()))
+
+
+def _valley_flux_over_population(chain: _EscapingChain) -> EscapeTime:
+    """The net flux must be what enters inside the valley: all of the source, unless the start is at its edge."""
+    if chain.valley is None or chain.valley_weights is None:
+        reason = "no valley is given"
+        raise InapplicableError(reason)
+    flux = net_flux(chain.killed, chain.population, chain.valley_weights)
+    error = relative_difference(flux, Extended.of(float(chain.valley_weights @ chain.source)))
+    if not abs(error) < LARGEST_FLUX_ERROR:
+        reason = f"the surface of {chain.valley.name!r} lies so deep in the well that its net flux is lost in rounding"
+        raise InapplicableError(reason)
+    return EscapeTime(float(((chain.population * chain.valley_weights).sum() / flux).log()))
+
+
+DEFINITIONS: dict[str, Callable[[_EscapingChain], EscapeTime]] = {
+    "mean_first_passage_time": _first_passage,
+    "flux_over_population": _flux_over_population,
+    "valley_flux_over_population": _valley_flux_over_population,
+    "quasi_stationary": lambda chain: EscapeTime(chain.lasting.log_time),
+    "running_flux": lambda chain: EscapeTime(chain.running.log_plateau),
+    "transition_path": lambda chain: EscapeTime(chain.transition.log_time),
+}
+
+
+def _read(start: PointWeights, values: Extended) -> Extended:
+    """The value at the start, of shape ()."""
+    return (values[start.cells] * start.weights).sum()
+
+
+def _gathered(chain: _EscapingChain, times: dict[str, EscapeTime], absent: dict[str, str]) -> Escape:
+    killed, grid = chain.killed, chain.killed.grid
+    target, passed = union(chain.targets, grid.dimensions), chain.outflow.sum()
+    return Escape(
+        start=chain.point,
+        target=target,
+        valley=chain.valley,
+        times=times,
+        absent=absent,
+        theory=closed_forms(chain.generator.problem, chain.point, target),
+        mean_first_passage_time=chain.passage.mean_time.floats(),
+        log10_mean_first_passage_time=chain.passage.mean_time.log() / math.log(10.0),
+        density=(chain.population / chain.population.sum()).floats() / grid.volumes,
+        current=_escaping_current(killed, chain.population),
+        quasi_stationary_density=(
+            chain.lasting.probability.floats() / grid.volumes if "quasi_stationary" in times else None
+        ),
+        transition=chain.transition if "transition_path" in times else None,
+        running=chain.running if "running_flux" in times else None,
+        splitting=dict(zip(killed.exits.gates, (chain.outflow / passed).floats().tolist(), strict=True)),
+        flux_balance=abs(relative_difference(passed, Extended.of(float(chain.source.sum())))),
+    )
+
+
+def _escaping_current(killed: Generator, population: Extended) -> FloatArray:
+    """Current density of the normalised population, (axes, cells)."""
+    edges, exits, unit = killed.edges, killed.exits, population.sum()
+    there, back = population[edges.origin] * edges.forward, population[edges.end] * edges.backward
+    leaving = (population[exits.cell] * exits.rate / unit).floats()
+    return at_centres(killed.through_faces(net_current(there, back, unit), leaving))

@@ -1,0 +1,132 @@
+"""The floor of Hessian-proportional noise: where the noise would vanish without it, and what that costs.
+
+With D = c f(H), c = learning_rate / (2 batch_size), the diffusion vanishes where an eigenvalue h of the Hessian does:
+on the surface that separates every minimum from every saddle. Only the floor lets anything through, in a layer in
+which |h| stays below it: floor / kappa wide, kappa = |grad h|. In one dimension the time grows as
+
+    tau ~ floor**(-p),    p = 2 g / (c kappa),    g = |dL/dx|, kappa = |d3L/dx3| at the inflection
+
+for projection "abs" and every kind of floor (the integral of L' / D through the layer; SCIENCE: 2 / (9 c) for the
+quartic well).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.optimize import brentq
+
+from fpsolve.model.fields import Field
+from fpsolve.model.grid import BoolArray, FloatArray
+from fpsolve.model.maps import Refinement
+from fpsolve.model.noise import HessianNoise
+from fpsolve.model.problem import Problem
+from fpsolve.model.region import Region
+
+# Points between start and target among which inflections are told apart.
+NODES = 4001
+# Refinements around a layer: the factor between widths, the widest of them as a share of the axis, and by how much they
+# are finer, so that each takes a seventieth of the cells.
+GRADING, WIDEST, FINENESS = 3.0, 0.07, 0.007
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FloorLayer:
+    """The narrowest layer that only the floor keeps open.
+
+    cells: floor / kappa, in cells; width: the same along the axis that it is thinnest along [length]; position: of its
+    middle, (axes,), exact in one dimension and to a cell in others.
+    """
+
+    cells: float
+    width: float
+    position: tuple[float, ...]
+
+
+def floor_of(problem: Problem) -> HessianNoise | None:
+    """The noise where it has a floor over a projected Hessian, else None."""
+    noise = problem.noise
+    if isinstance(noise, HessianNoise) and noise.floor > 0.0 and noise.projection is not None:
+        return noise
+    return None
+
+
+def narrowest_layer(problem: Problem, relevant: BoolArray | None = None) -> FloorLayer | None:
+    """The layer with the fewest cells across floor / kappa, along any axis; None where no eigenvalue changes its sign.
+
+    relevant: (cells,), those that matter to the question; all of them when left out. An eigenvalue (the first, the
+    second ... in ascending order) that changes its sign between two neighbours by an amount s has kappa = s per cell.
+    """
+    noise, hessian = floor_of(problem), problem.landscape.hessian
+    if noise is None or hessian is None:
+        return None
+    grid = problem.grid
+    values = np.linalg.eigvalsh(np.moveaxis(hessian(grid.positions()), -1, 0)).T  # (axes, cells)
+    found: tuple[float, int, int, int] | None = None  # change of the eigenvalue, cell, neighbour, axis
+    for axis, offset in enumerate(np.eye(grid.dimensions, dtype=np.int64)):
+        end, inside = grid.neighbours(offset)
+        step = np.where(inside & (values * values[:, end] < 0.0), np.abs(values[:, end] - values), 0.0).max(axis=0)
+        if relevant is not None:
+            step = np.where(relevant & relevant[end], step, 0.0)
+        cell = int(np.argmax(step))
+        if step[cell] > (0.0 if found is None else found[0]):
+            found = float(step[cell]), cell, int(end[cell]), axis
+    if found is None:
+        return None
+    step_there, cell, neighbour, axis = found
+    ends = grid.positions()[:, [cell, neighbour]]
+    cells = noise.floor / step_there
+    position = _between(hessian, ends) if grid.dimensions == 1 else tuple(ends.mean(axis=1).tolist())
+    return FloorLayer(cells, cells * float(abs(ends[axis, 1] - ends[axis, 0])), position)
+
+
+def _between(hessian: Field, ends: FloatArray) -> tuple[float, ...]:
+    """Where the second derivative vanishes between two places, (1, 2)."""
+    return (float(brentq(lambda x: float(hessian(np.array([[x]]))[0, 0, 0]), ends[0, 0], ends[0, 1])),)
+
+
+def graded(length: float, layer: FloorLayer) -> tuple[Refinement, ...]:
+    """Refinements of an axis of some length around a layer, in one dimension.
+
+    Each is GRADING times wider and finer by as much less than the one before, from the layer's width up: the cells
+    grow in proportion to the distance. Measured on the quartic well, floor 1e-6, and 800 cells: ln(time) to 6e-5.
+    """
+    found, width = [], 2.0 * layer.width
+    while width < WIDEST * length:
+        found.append(Refinement(layer.position[0], 1.0 + FINENESS * length / width, width))
+        width *= GRADING
+    return tuple(found)
+
+
+def floor_law(problem: Problem, start: float, target: Region) -> float | None:
+    """The exponent d ln(time) / d ln(floor) = -p of a vanishing floor, in one dimension.
+
+    Summed over the inflections between the start and the nearest point of the target; those that are passed downhill
+    hold nothing up. None where the law does not apply: more dimensions, another projection, injected noise, no target.
+    """
+    noise = floor_of(problem)
+    if noise is None or problem.grid.dimensions != 1 or noise.projection != "abs" or noise.injected > 0.0:
+        return None
+    gradient, hessian = problem.landscape.gradient, problem.landscape.hessian
+    end = _nearest(problem, start, target)
+    if gradient is None or hessian is None or end is None:
+        return None
+    curvature, third = (lambda x: float(hessian(np.array([[x]]))[0, 0, 0])), hessian.derivative()
+    nodes = np.linspace(start, end, NODES)
+    values = hessian(nodes[None, :])[0, 0]
+    total = 0.0
+    for before in np.flatnonzero(values[:-1] * values[1:] < 0.0):
+        inflection = np.array([[brentq(curvature, nodes[before], nodes[before + 1])]])
+        slope = float(gradient(inflection)[0, 0]) * np.sign(end - start)
+        total += 2.0 * max(slope, 0.0) / abs(float(third(inflection)[0, 0, 0, 0]))
+    return -float(total) * 2.0 * noise.batch_size / noise.learning_rate
+
+
+def _nearest(problem: Problem, start: float, target: Region) -> float | None:
+    """The cell centre of the target nearest the start."""
+    centres: FloatArray = problem.grid.positions()
+    inside = centres[0, target.level(centres) > 0.0]
+    return None if inside.size == 0 else float(inside[np.argmin(np.abs(inside - start))])
