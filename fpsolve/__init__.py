@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fpsolve.analyse.motion import evolve
     from fpsolve.analyse.rest import stationary
     from fpsolve.analyse.spectrum import spectrum
-    from fpsolve.analyse.spectrum import spectrum
     from fpsolve.case import Case, load_case
     from fpsolve.discretise.generator import Generator
     from fpsolve.errors import CaseError, FpsolveError, RunError
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "fpsolve.analyse.motion": ("evolve",),
     "fpsolve.analyse.rest": ("stationary",),
-    "fpsolve.analyse.spectrum": ("spectrum",),
     "fpsolve.analyse.spectrum": ("spectrum",),
     "fpsolve.case": ("Case", "load_case"),
     "fpsolve.discretise.generator": ("Generator",),

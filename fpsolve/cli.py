@@ -75,6 +75,23 @@ def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
     sys.exit(worst)
 
 
+@main.command()
+@click.argument("case", type=click.Path(path_type=Path))
+@_set_option
+def converge(case: Path, overrides: tuple[str, ...]) -> None:
+    """Ask a case on n/8, n/4, n/2 and n cells: values, changes, observed orders, limits.
+
+    Exit codes: 0 done, 1 the run failed, 2 bad input.
+    """
+    from fpsolve import pipeline
+
+    try:
+        found = pipeline.converge(case, overrides=overrides)
+    except FpsolveError as error:
+        _fail(error, case, as_json=False)
+    click.echo("\n\n".join(table.as_text() for table in found.values()))
+
+
 def _fail(error: FpsolveError, case: Path, as_json: bool) -> NoReturn:
     if as_json:
         from fpsolve.present.report import Report

@@ -1,8 +1,9 @@
-"""Errors that hand over the answer: where, what was found, what is required, what to do."""
+"""Errors that hand over the answer: where, what was found, what is required, what to do; and warnings."""
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 
 class FpsolveError(Exception):
@@ -46,6 +47,15 @@ class RunError(FpsolveError):
     """The input was fine, the run failed."""
 
     exit_code: ClassVar[int] = 1
+
+
+@final
+@dataclass(frozen=True)
+class Notice:
+    """Something that a user should know about a result: a warning, by a code for machines and in words."""
+
+    code: str
+    message: str
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from fpsolve.present.report import Check, Report
 
 # Densities are compared on the grid; everything else is read off the record.
 DENSITIES = ("stationary.density", "evolve.density")
-ANALYSES = ("stationary", "evolve", "escape")
+ANALYSES = ("stationary", "spectrum", "evolve", "escape")
 NUMBER = ("value", "relative", "absolute", "at_least", "at_most")
 SAME_TIME = 1e-9
 
@@ -94,7 +94,7 @@ def _check(case: Case, report: Report, record: dict[str, Any], path: str, entry:
     assert entry.expression is not None
     assert entry.l1 is not None
     wanted = _wanted_probability(case, entry.expression, where)
-    distance = float(np.abs(density * grid.cell_volume - wanted).sum())
+    distance = float(np.abs(density * grid.volumes - wanted).sum())
     words = f"within {entry.l1:g} of the expression in L1"
     return Check(path, distance, words, distance <= entry.l1, entry.source)
 

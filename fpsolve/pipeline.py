@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fpsolve.analyse.escape import Escape, escape
+from fpsolve import refine
+from fpsolve.analyse.convergence import Limit
+from fpsolve.analyse.escape import DEFINITIONS, Escape, escape_times
+from fpsolve.analyse.floor import FloorSensitivity
 from fpsolve.analyse.motion import Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
+from fpsolve.analyse.spectrum import Spectrum, spectrum
+from fpsolve.analyse.terrain import Terrain, terrain
 from fpsolve.case import Case, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
-from fpsolve.errors import RunError
+from fpsolve.errors import CaseError, Notice, RunError
 from fpsolve.expect import check_expectations
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.problem import Problem
 from fpsolve.present import storage
 from fpsolve.present.report import Report
 from fpsolve.preview import refuse_bad_questions
+from fpsolve.refine import Convergence
 from fpsolve.solve.elimination import refuse_too_large
 
 Progress = Callable[[str, float], None]  # stage, share done
@@ -43,6 +51,44 @@ def run(
     return with_case(case, overrides, lambda loaded: _run(loaded, directory, figures, watcher))
 
 
+def converge(case: Case | str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Convergence]:
+    """Ask a case's positive numbers, escape times and occupations at rest, on ever finer grids.
+
+    Raises CaseError for bad input, or a case that asks for none of them; RunError when the finest grid fails.
+    """
+    return with_case(case, overrides, _converge)
+
+
+def _converge(case: Case) -> dict[str, Convergence]:
+    if case.escape is None and not (case.stationary is not None and case.regions):
+        found = "the case asks for no number that could converge"
+        raise CaseError("escape", found, "Escape times and occupations at rest are", "Add [escape], or [stationary]")
+    refuse_too_large(case.grid)
+    refuse_bad_questions(case, Generator.of(case.problem))
+    return refine.converge(case.problem, lambda problem: _logarithms(case, problem))
+
+
+def _logarithms(case: Case, problem: Problem) -> dict[str, float]:
+    """Logarithms of what a case asks, on another grid."""
+    generator, found = Generator.of(problem), {}
+    if case.stationary is not None:
+        regions = stationary(generator, regions=case.regions).regions
+        found = {f"P({name})": math.log(value) for name, value in regions.items() if value > 0.0}
+    if case.escape is not None:
+        question = case.question
+        targets = case.targets or (question.target,)
+        times = escape_times(
+            generator,
+            start=question.start,
+            targets=targets,
+            valley=question.valley,
+            core=case.core,
+            definitions=[name for name in DEFINITIONS if name != "running_flux"],
+        )
+        found |= {name: time.log_time for name, time in times.items()}
+    return found
+
+
 def _silent(stage: str, share: float) -> None:
     """Progress that nobody watches."""
 
@@ -56,9 +102,13 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> 
     generator = Generator.of(case.problem)
     refuse_bad_questions(case, generator)
     rest = _at_rest(case, generator, progress)
+    modes = _spectrum(case, generator, progress)
     motion = _in_time(case, generator, rest, progress)
     out = _escape(case, generator, progress)
-    report = Report(case.name, case.title, generator, rest, motion, out, cells_across(case.problem))
+    around, floor = _terrain(case, generator, out, progress), _floor(case, out, progress)
+    report = Report(case.name, case.title, generator, rest, motion, out, modes, around, floor)
+    report = replace(report, limits=_limits(case, rest, progress), notices=_notices(case, out, floor))
+    report = replace(report, cells_across=cells_across(case.problem))
     report = replace(report, checks=check_expectations(case, report))
     if output is not None:
         report = _written(case, report, output, figures, progress)
@@ -97,16 +147,57 @@ def _start(case: Case, generator: Generator, rest: AtRest | None) -> FloatArray:
     return initial.probability(generator.problem)
 
 
+def _spectrum(case: Case, generator: Generator, progress: Progress) -> Spectrum | None:
+    if case.spectrum is None:
+        return None
+    progress("spectrum", 0.0)
+    return spectrum(generator, case.spectrum.count)
+
+
+def _limits(case: Case, rest: AtRest | None, progress: Progress) -> dict[str, Limit]:
+    """The numbers at rest with error bars, where the case asks for them."""
+    if rest is None or case.stationary is None or case.stationary.grids == 1:
+        return {}
+    progress("error bars at rest", 0.0)
+
+    def question(problem: Problem) -> dict[str, float]:
+        return stationary(problem, regions=case.regions, observables=case.observables).numbers
+
+    return refine.limits(case.problem, question, rest.numbers)
+
+
 def _escape(case: Case, generator: Generator, progress: Progress) -> Escape | None:
-    if (table := case.escape) is None:
+    if case.escape is None:
         return None
     progress("escape", 0.0)
-    return escape(
+    question = case.question
+    return refine.escape(
         generator,
-        start=table.start,
-        target=case.region(table.target, "escape.target"),
-        valley=None if table.valley is None else case.region(table.valley, "escape.valley"),
+        start=question.start,
+        targets=case.targets or (question.target,),
+        valley=question.valley,
+        core=case.core,
+        grids=case.escape.grids,
     )
+
+
+def _floor(case: Case, out: Escape | None, progress: Progress) -> FloorSensitivity | None:
+    if out is None:
+        return None
+    progress("floor", 0.0)
+    return refine.escape_floor(case.problem, out)
+
+
+def _notices(case: Case, out: Escape | None, floor: FloorSensitivity | None) -> tuple[Notice, ...]:
+    found = [] if out is None else refine.resolution_notices(case.problem, out)
+    return (*found, *([] if floor is None else floor.notices()))
+
+
+def _terrain(case: Case, generator: Generator, out: Escape | None, progress: Progress) -> Terrain | None:
+    if out is None:
+        return None
+    progress("basins and paths", 0.0)
+    return terrain(generator, case.question, out.times["mean_first_passage_time"].log_time)
 
 
 def _written(case: Case, report: Report, output: Path, figures: bool, progress: Progress) -> Report:
@@ -125,9 +216,20 @@ def _written(case: Case, report: Report, output: Path, figures: bool, progress: 
 def _drawn(case: Case, report: Report, stem: Path) -> list[Path]:
     from fpsolve.present.figures import draw_figures
 
-    rest, motion, out = report.rest, report.motion, report.escape
+    around = report.terrain
     try:
-        return draw_figures(case.problem, case.title, stem, rest=rest, motion=motion, escape=out, regions=case.regions)
+        return draw_figures(
+            case.problem,
+            case.title,
+            stem,
+            rest=report.rest,
+            motion=report.motion,
+            escape=report.escape,
+            spectrum=report.spectrum,
+            basins=None if around is None else around.basins,
+            paths=() if around is None else around.paths,
+            regions=case.regions,
+        )
     except OSError as error:
         found = f"the figures cannot be written ({error.strerror})"
         raise RunError(str(stem.parent), found, "", "Free some space, or run with --no-figures") from None

@@ -19,6 +19,7 @@ from fpsolve.model.fields import Field
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
+from fpsolve.solve.passage import union
 
 # A feature is drawn well when this many cells fit in its standard deviation.
 ENOUGH_CELLS = 4.0
@@ -71,13 +72,25 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, problem: Problem) -> None
 
 
 def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:
-    target = case.region(table.target, "escape.target")
-    valley = None if table.valley is None else case.region(table.valley, "escape.valley")
-    for where, region in (("escape.target", target), ("escape.valley", valley)):
-        if region is not None:
-            _refuse_undefined(region.level, case.problem, where)
-    start_weights(case.problem, table.start, target, valley)
-    generator.killed(target, "escape.target")
+    problem = case.problem
+    regions = dict(zip(_target_keys(case), case.targets, strict=True))
+    regions |= {} if table.valley is None else {"escape.valley": case.region(table.valley, "escape.valley")}
+    regions |= {} if case.core is None else {"escape.core": case.core}
+    for where, region in regions.items():
+        _refuse_undefined(region.level, problem, where)
+    if table.start is not None:
+        target = union(case.targets, problem.grid.dimensions) if case.targets else None
+        start_weights(problem, table.start, target, regions.get("escape.valley"))
+    for where, target in zip(_target_keys(case), case.targets, strict=True):
+        generator.killed(target, where)
+    question = case.question
+    start_weights(problem, question.start, question.target, question.valley)
+
+
+def _target_keys(case: Case) -> list[str]:
+    assert case.escape is not None
+    several = case.escape.targets is not None
+    return [f"escape.targets.{number}" if several else "escape.target" for number in range(len(case.targets))]
 
 
 @final

@@ -17,18 +17,17 @@ from fpsolve.analyse import escape as escaping
 from fpsolve.analyse.convergence import LARGEST_LOGARITHM, SHARES_OF_CELLS, Estimate, Limit, limit_of
 from fpsolve.analyse.cores import attractor_near, core_region
 from fpsolve.analyse.escape import Escape, EscapeTime
-from fpsolve.analyse.floor import FloorLayer, floor_law, floor_of, graded, narrowest_layer
+from fpsolve.analyse.floor import FloorSensitivity, floor_law, floor_of, narrowest_layer
 from fpsolve.analyse.geometry import describe
 from fpsolve.analyse.passes import pass_between
 from fpsolve.analyse.stationary_points import StationaryPoint, StationaryPointError, minimum_near
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
-from fpsolve.errors import FpsolveError
+from fpsolve.errors import FpsolveError, Notice
 from fpsolve.model.grid import BoolArray, Grid
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region, point_weights
-from fpsolve.present.report import Notice
 from fpsolve.solve.passage import Passage
 
 Question: TypeAlias = Callable[[Problem], Mapping[str, float]]
@@ -49,9 +48,6 @@ ENOUGH_CELLS = 2.0
 # The logarithm of the floor, and of the noise, is moved by so much to either side: the change in ln(time) is far above
 # rounding, and the third derivative (p or less, since ln(time) is nearly linear in both) enters by 1e-3 of it.
 LOG_STEP = 0.05
-# Above this exponent, twice the floor more than halves the time; floors are seldom known better.
-DOMINANT_EXPONENT = 1.0
-NOTICEABLE_EXPONENT = 0.01
 # Share of the largest escaping current that marks the way out.
 RELEVANT_CURRENT = 0.01
 SHARES_TO_CONVERGE = (0.125, 0.25, 0.5, 1.0)
@@ -358,57 +354,6 @@ def _what_would_do(problem: Problem, estimate: Estimate, seen: Resolution) -> st
     return f"about {cells} cells would do, or fewer that are finer at minimum and saddle: {', '.join(refine)}"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class FloorSensitivity:
-    """How a time depends on the floor of Hessian-proportional noise.
-
-    exponent: d ln(time) / d ln(floor). share: the part of the exponent of exp(barrier / noise) that the floor carries,
-
-        (d ln(time) / d ln(floor)) / (d ln(time) / d ln(noise)),
-
-    noise multiplying all of D. D = c f(H, floor) with f homogeneous of degree one, so by Euler's theorem the rest is
-    carried by the Hessian; in one dimension the share is that of the integral of L'/D, weighted by floor dD/dfloor / D.
-    law: the exponent for a vanishing floor, where there is a closed form; layer: what only the floor keeps open, None
-    where no eigenvalue of the Hessian changes its sign.
-    """
-
-    grid: Grid
-    floor: float
-    exponent: float
-    share: float
-    law: float | None
-    layer: FloorLayer | None
-
-    def notices(self) -> list[Notice]:
-        """Warnings: the floor dominates; the grid does not resolve the layer that it keeps open."""
-        found = []
-        if abs(self.exponent) > DOMINANT_EXPONENT:
-            message = (
-                f"the escape time depends on the floor: d ln(time) / d ln(floor) = {self.exponent:.2g}, "
-                f"{100.0 * self.share:.0f} % of the exponent; twice the floor gives {_times(self.exponent)} the time"
-            )
-            found.append(Notice("floor_dominates", message))
-        if self.layer is not None and self.layer.cells < 1.0 and abs(self.exponent) > NOTICEABLE_EXPONENT:
-            message = (
-                f"the layer that only the floor keeps open is {self.layer.cells:.2g} cells wide at "
-                f"{describe(self.grid, np.array(self.layer.position))}, so that the time depends on the grid: use "
-                f"{1.0 / self.layer.cells:.2g} times the cells, a larger floor, or {self._finer(self.layer)}"
-            )
-            found.append(Notice("floor_unresolved", message))
-        return found
-
-    def _finer(self, layer: FloorLayer) -> str:
-        axis = self.grid.axes[0]
-        if self.grid.dimensions > 1:
-            return "finer cells there (refine)"
-        entries = [
-            f"{{ at = {one.at:.12g}, by = {one.by:.3g}, width = {one.width:.3g} }}"
-            for one in graded(axis.upper - axis.lower, layer)
-        ]
-        return f"{axis.name}.refine = [{', '.join(entries)}]"
-
-
 def floor_sensitivity(
     problem: Problem,
     question: Question,
@@ -487,8 +432,3 @@ def _relative(log_change: float) -> float:
 
 def _percent(error: float) -> str:
     return f"{100.0 * error:.2g} %" if error < 1.0 else f"a factor {error + 1.0:.2g}"
-
-
-def _times(exponent: float) -> str:
-    factor = 2.0**exponent
-    return f"{factor:.2g} times" if factor >= 0.01 else f"1/{1.0 / factor:.2g} of"

@@ -6,8 +6,8 @@ which |h| stays below it: floor / kappa wide, kappa = |grad h|. In one dimension
 
     tau ~ floor**(-p),    p = 2 g / (c kappa),    g = |dL/dx|, kappa = |d3L/dx3| at the inflection
 
-for projection "abs" and every kind of floor (the integral of L' / D through the layer; SCIENCE: 2 / (9 c) for the
-quartic well).
+for projection "abs" and every kind of floor (the integral of L' / D through the layer; 2 / (9 c) for the quartic
+well).
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from typing import final
 import numpy as np
 from scipy.optimize import brentq
 
+from fpsolve.analyse.geometry import describe
+from fpsolve.errors import Notice
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import BoolArray, FloatArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid
 from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 
+# Above this exponent, twice the floor more than halves the time; floors are seldom known better.
+DOMINANT_EXPONENT = 1.0
+NOTICEABLE_EXPONENT = 0.01
 # Points between start and target among which inflections are told apart.
 NODES = 4001
 # Refinements around a layer: the factor between widths, the widest of them as a share of the axis, and by how much they
@@ -44,6 +49,57 @@ class FloorLayer:
     cells: float
     width: float
     position: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FloorSensitivity:
+    """How a time depends on the floor of Hessian-proportional noise.
+
+    exponent: d ln(time) / d ln(floor). share: the part of the exponent of exp(barrier / noise) that the floor carries,
+
+        (d ln(time) / d ln(floor)) / (d ln(time) / d ln(noise)),
+
+    noise multiplying all of D. D = c f(H, floor) with f homogeneous of degree one, so by Euler's theorem the rest is
+    carried by the Hessian; in one dimension the share is that of the integral of L'/D, weighted by floor dD/dfloor / D.
+    law: the exponent for a vanishing floor, where there is a closed form; layer: what only the floor keeps open, None
+    where no eigenvalue of the Hessian changes its sign.
+    """
+
+    grid: Grid
+    floor: float
+    exponent: float
+    share: float
+    law: float | None
+    layer: FloorLayer | None
+
+    def notices(self) -> list[Notice]:
+        """Warnings: the floor dominates; the grid does not resolve the layer that it keeps open."""
+        found = []
+        if abs(self.exponent) > DOMINANT_EXPONENT:
+            message = (
+                f"the escape time depends on the floor: d ln(time) / d ln(floor) = {self.exponent:.2g}, "
+                f"{100.0 * self.share:.0f} % of the exponent; twice the floor gives {_times(self.exponent)} the time"
+            )
+            found.append(Notice("floor_dominates", message))
+        if self.layer is not None and self.layer.cells < 1.0 and abs(self.exponent) > NOTICEABLE_EXPONENT:
+            message = (
+                f"the layer that only the floor keeps open is {self.layer.cells:.2g} cells wide at "
+                f"{describe(self.grid, np.array(self.layer.position))}, so that the time depends on the grid: use "
+                f"{1.0 / self.layer.cells:.2g} times the cells, a larger floor, or {self._finer(self.layer)}"
+            )
+            found.append(Notice("floor_unresolved", message))
+        return found
+
+    def _finer(self, layer: FloorLayer) -> str:
+        axis = self.grid.axes[0]
+        if self.grid.dimensions > 1:
+            return "finer cells there (refine)"
+        entries = [
+            f"{{ at = {one.at:.12g}, by = {one.by:.3g}, width = {one.width:.3g} }}"
+            for one in graded(axis.upper - axis.lower, layer)
+        ]
+        return f"{axis.name}.refine = [{', '.join(entries)}]"
 
 
 def floor_of(problem: Problem) -> HessianNoise | None:
@@ -130,3 +186,8 @@ def _nearest(problem: Problem, start: float, target: Region) -> float | None:
     centres: FloatArray = problem.grid.positions()
     inside = centres[0, target.level(centres) > 0.0]
     return None if inside.size == 0 else float(inside[np.argmin(np.abs(inside - start))])
+
+
+def _times(exponent: float) -> str:
+    factor = 2.0**exponent
+    return f"{factor:.2g} times" if factor >= 0.01 else f"1/{1.0 / factor:.2g} of"

@@ -15,7 +15,7 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.basins import describe, wrapped
+from fpsolve.analyse.geometry import describe, wrapped
 from fpsolve.model.grid import BoolArray, FloatArray
 from fpsolve.model.problem import Problem
 

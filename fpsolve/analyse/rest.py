@@ -42,6 +42,13 @@ class AtRest:
     tail_mass: float
     reversible: bool
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Means and occupations by their path in the report, such as 'regions.left'."""
+        means = {f"mean.{axis}": float(value) for axis, value in enumerate(self.mean)}
+        occupied = {f"regions.{name}": value for name, value in self.regions.items()}
+        return means | occupied | {f"observables.{name}": value for name, value in self.observables.items()}
+
 
 def stationary(
     problem: Problem | Generator,

@@ -25,7 +25,7 @@ class Terrain:
     """What lies around an escape.
 
     basins, chain: None where there are none; paths: the most probable path over each pass to the target, the lowest
-    pass first; absent: why one of them is missing, by name.
+    pass first; absent: why one of them is missing, by name; chosen: what the question had left open, in words.
     """
 
     basins: Basins | None
@@ -33,6 +33,7 @@ class Terrain:
     paths: tuple[Path, ...]
     assumptions: Assumptions
     absent: dict[str, str]
+    chosen: str | None
 
 
 def terrain(generator: Generator, question: Question, log_escape_time: float) -> Terrain:
@@ -53,7 +54,8 @@ def terrain(generator: Generator, question: Question, log_escape_time: float) ->
         paths = _paths(problem, question)
     except StationaryPointError as absence:
         absent["paths"] = absence.found
-    return Terrain(basins, chain, paths, assumptions(problem, question.start, question.target, log_escape_time), absent)
+    assumed = assumptions(problem, question.start, question.target, log_escape_time)
+    return Terrain(basins, chain, paths, assumed, absent, question.chosen)
 
 
 def _paths(problem: Problem, question: Question) -> tuple[Path, ...]:

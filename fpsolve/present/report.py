@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.currents import NOTICEABLE_CURRENT
 from fpsolve.analyse.escape import Escape
+from fpsolve.analyse.floor import FloorSensitivity
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
 from fpsolve.analyse.spectrum import Spectrum
 from fpsolve.analyse.terrain import Terrain
 from fpsolve.discretise.edges import Edges
 from fpsolve.discretise.generator import Generator
-from fpsolve.errors import FpsolveError
+from fpsolve.errors import FpsolveError, Notice
 from fpsolve.model.grid import FloatArray
-from fpsolve.present.surroundings import terrain_lines, terrain_record
+from fpsolve.present.surroundings import floor_line, floor_record, terrain_lines, terrain_record
 from fpsolve.present.verdict import escape_lines, escape_record
 
 # Probability at rest beside reflecting walls above which the box is said to shape the answer.
 NOTICEABLE_TAIL = 1e-2
-
-
-@final
-@dataclass(frozen=True)
-class Notice:
-    """Something that a user should know about a result."""
-
-    code: str
-    message: str
 
 
 @final
@@ -59,7 +53,8 @@ class Report:
     """What a run found.
 
     rest, motion, escape, spectrum: the analyses that the case asked for, else None; terrain: what lies around the
-    escape; notices: what the error bars had to say. outcome: "done" or "failed".
+    escape; floor: how its time depends on the floor of the noise; limits: numbers at rest with error bars, by path;
+    notices: what the error bars and the floor had to say. outcome: "done" or "failed".
     """
 
     case: str
@@ -70,6 +65,8 @@ class Report:
     escape: Escape | None = None
     spectrum: Spectrum | None = None
     terrain: Terrain | None = None
+    floor: FloorSensitivity | None = None
+    limits: dict[str, Limit] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     cells_across: dict[str, float] = field(default_factory=dict)  # of the narrowest well or saddle, by axis
     checks: list[Check] = field(default_factory=list)
@@ -127,7 +124,7 @@ class Report:
             "invariants": self._invariants(),
         }
         parts = {
-            "stationary": _rest_record(self.rest),
+            "stationary": _rest_record(self.rest, self.limits),
             "spectrum": _spectrum_record(self.spectrum),
             "evolve": _motion_record(self.motion),
         }
@@ -135,6 +132,7 @@ class Report:
         if self.escape is not None:
             record["escape"] = escape_record(self.escape)
             record["escape"] |= terrain_record(self.terrain) if self.terrain is not None else {}
+            record["escape"] |= {} if self.floor is None else {"floor": floor_record(self.floor)}
         record["expect"] = [check.as_record() for check in self.checks]
         result = None if self.result_file is None else str(self.result_file)
         record["files"] = {"result": result, "figures": [str(path) for path in self.figures]}
@@ -165,6 +163,8 @@ class Report:
             parts += ["", *escape_lines(self.escape)]
         if self.terrain is not None:
             parts += ["", *terrain_lines(self.terrain)]
+        if self.floor is not None:
+            parts.append(floor_line(self.floor))
         if self.checks:
             parts += ["", *(_check_line(check) for check in self.checks)]
         parts += ["", self._check_summary()]
@@ -185,7 +185,7 @@ class Report:
         assert self.generator is not None
         lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
         if self.rest is not None:
-            lines.append(f"  {'at rest':11s} {_rest_words(self.rest)}")
+            lines.append(f"  {'at rest':11s} {_rest_words(self.rest, self.limits)}")
         if self.spectrum is not None:
             lines.append(f"  {'spectrum':11s} {_spectrum_words(self.spectrum)}")
         if self.motion is not None:
@@ -230,11 +230,15 @@ def _near(generator: Generator) -> Edges:
     return generator.edges.select(~generator.grid.far[generator.edges.origin])
 
 
-def _rest_words(rest: AtRest) -> str:
-    parts = [f"P({name}) = {value:.4g}" for name, value in rest.regions.items()]
-    parts += [f"mean {name} {value:.4g}" for name, value in rest.observables.items()]
+def _rest_words(rest: AtRest, limits: Mapping[str, Limit]) -> str:
+    def shown(path: str, value: float) -> str:
+        limit = limits.get(path)
+        return f"{value:.4g}" if limit is None or limit.error is None else f"{value:.6g} (+- {limit.error:.1g})"
+
+    parts = [f"P({name}) = {shown(f'regions.{name}', value)}" for name, value in rest.regions.items()]
+    parts += [f"mean {name} {shown(f'observables.{name}', value)}" for name, value in rest.observables.items()]
     if not parts:
-        parts.append(f"mean ({', '.join(f'{value:.4g}' for value in rest.mean)})")
+        parts.append(f"mean ({', '.join(shown(f'mean.{axis}', value) for axis, value in enumerate(rest.mean))})")
     if rest.detailed_balance > NOTICEABLE_CURRENT:
         parts.append(f"entropy production {rest.entropy_production:.4g}")
     return "   ".join(parts)
@@ -262,10 +266,10 @@ def _check_line(check: Check) -> str:
     return f"Expect   {mark} {check.what} = {found}, wanted {check.wanted}{source}"
 
 
-def _rest_record(rest: AtRest | None) -> dict[str, Any] | None:
+def _rest_record(rest: AtRest | None, limits: Mapping[str, Limit]) -> dict[str, Any] | None:
     if rest is None:
         return None
-    return {
+    record = {
         "mean": rest.mean.tolist(),
         "covariance": rest.covariance.tolist(),
         "regions": rest.regions,
@@ -273,6 +277,11 @@ def _rest_record(rest: AtRest | None) -> dict[str, Any] | None:
         "current": rest.mean_current.tolist(),
         "entropy_production": rest.entropy_production,
     }
+    bars = {
+        path: {"extrapolated": limit.extrapolated, "error": limit.error, "order": limit.order}
+        for path, limit in limits.items()
+    }
+    return record | {"error_bars": bars} if bars else record
 
 
 def _spectrum_record(spectrum: Spectrum | None) -> dict[str, Any] | None:

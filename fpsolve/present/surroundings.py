@@ -10,6 +10,7 @@ import numpy as np
 from fpsolve.analyse.assumptions import Assumptions
 from fpsolve.analyse.basins import Basins, Saddle
 from fpsolve.analyse.coarse import CoarseChain
+from fpsolve.analyse.floor import FloorSensitivity
 from fpsolve.analyse.geometry import describe
 from fpsolve.analyse.path import Path
 from fpsolve.analyse.terrain import Terrain
@@ -72,6 +73,24 @@ def _assumption_line(found: Assumptions) -> str:
     if found.log_relaxation_over_escape is not None:
         parts.append(f"relaxation/escape time 1e{found.log_relaxation_over_escape / LN_10:.1f}")
     return f"  theory assumes: {' · '.join(parts) or found.reason}"
+
+
+def floor_line(floor: FloorSensitivity) -> str:
+    """How the time depends on the floor of the noise."""
+    law = "" if floor.law is None else f" (a vanishing floor: {floor.law:.3g})"
+    share = f"{100.0 * floor.share:.2g} % of the exponent is the floor's"
+    return f"  escape time depends on the floor: d ln(time) / d ln(floor) = {floor.exponent:.3g}{law}; {share}"
+
+
+def floor_record(floor: FloorSensitivity) -> dict[str, Any]:
+    """The `floor` entry of `escape` in --json."""
+    return {
+        "value": floor.floor,
+        "exponent": floor.exponent,
+        "share": floor.share,
+        "law": floor.law,
+        "layer_cells": None if floor.layer is None else floor.layer.cells,
+    }
 
 
 def terrain_record(terrain: Terrain) -> dict[str, Any]:

@@ -83,9 +83,8 @@ def _theory_lines(escape: Escape, first: float) -> list[str]:
     lines = [_theory_line(THEORY_WORDS[name], form, first) for name, form in forms.items()]
     if all(form.log_time is None for form in xie):
         return [*lines, _absent("Xie et al. 2021", xie[0].reason)]
-    names = [
-        f"Xie et al. 2021, s = {form.detail['s']:.2f} ({name} prefactor)" for name, form in zip(XIE, xie, strict=True)
-    ]
+    share = xie[0].detail["s"]
+    names = [f"Xie et al. 2021, s = {share:.2f} ({convention} prefactor)" for convention in XIE.values()]
     return lines + [_theory_line(words, form, first) for words, form in zip(names, xie, strict=True)]
 
 

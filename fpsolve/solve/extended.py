@@ -55,6 +55,10 @@ class Extended:
         divisor = other if isinstance(other, Extended) else Extended.of(other)
         return Extended.of(self.mantissa / divisor.mantissa, self.exponent - divisor.exponent)
 
+    def share_of(self, total: Extended) -> Extended:
+        """The quotient, 0 where the total is 0."""
+        return self / Extended(np.where(total.mantissa == 0.0, 0.5, total.mantissa), total.exponent)
+
     def __add__(self, other: Extended | FloatArray | float) -> Extended:
         term = other if isinstance(other, Extended) else Extended.of(other)
         common = np.maximum(self.exponent, term.exponent)
@@ -65,6 +69,18 @@ class Extended:
         """The sum of all elements, of shape ()."""
         largest = self.largest_exponent
         return Extended.of(_shifted(self.mantissa, self.exponent - largest).sum(), largest)
+
+    def collected(self, into: IntArray, size: int) -> Extended:
+        """Sums of the elements that share a number from 0 to size - 1, (size,): a bincount at any range."""
+        largest = np.full(size, NOTHING, dtype=np.int64)
+        np.maximum.at(largest, into, self.exponent)
+        terms = _shifted(self.mantissa, self.exponent - largest[into])
+        return Extended.of(np.bincount(into, terms, minlength=size).astype(np.float64), largest)
+
+    def narrowed(self, powers: int) -> Extended:
+        """The numbers, but 0 for those so many powers of two below the largest."""
+        kept = self.exponent >= self.largest_exponent - powers
+        return Extended(np.where(kept, self.mantissa, 0.0), np.where(kept, self.exponent, NOTHING))
 
     @property
     def largest_exponent(self) -> int:
