@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,17 +29,26 @@ _set_option = click.option(
 )
 
 
+_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads for the linear algebra. [default: 1]"
+)
+
+
 @main.command()
 @click.argument("case", type=click.Path(path_type=Path))
 @_set_option
 @click.option("--output", type=click.Path(path_type=Path), default=Path(), help="Directory for the files. [default: .]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else there.")
 @click.option("--no-figures", is_flag=True, help="Write the result file only.")
-def run(case: Path, overrides: tuple[str, ...], output: Path, as_json: bool, no_figures: bool) -> None:
+@_threads_option
+def run(
+    case: Path, overrides: tuple[str, ...], output: Path, as_json: bool, no_figures: bool, threads: int | None
+) -> None:
     """Run a case file: print what it finds, write a result file and figures.
 
     Exit codes: 0 done, 1 the run or an expectation failed, 2 bad input.
     """
+    _allow(threads)
     from fpsolve import pipeline
 
     progress = _Progress()
@@ -78,11 +88,13 @@ def check(cases: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("case", type=click.Path(path_type=Path))
 @_set_option
-def converge(case: Path, overrides: tuple[str, ...]) -> None:
+@_threads_option
+def converge(case: Path, overrides: tuple[str, ...], threads: int | None) -> None:
     """Ask a case on n/8, n/4, n/2 and n cells: values, changes, observed orders, limits.
 
     Exit codes: 0 done, 1 the run failed, 2 bad input.
     """
+    _allow(threads)
     from fpsolve import pipeline
 
     try:
@@ -90,6 +102,18 @@ def converge(case: Path, overrides: tuple[str, ...]) -> None:
     except FpsolveError as error:
         _fail(error, case, as_json=False)
     click.echo("\n\n".join(table.as_text() for table in found.values()))
+
+
+def _allow(threads: int | None) -> None:
+    """Let the linear algebra use so many threads; to be called before NumPy is loaded, whose BLAS looks only then.
+
+    One thread unless asked for, here or in the environment: BLAS's own threads wait for each other in busy loops,
+    and on a machine with other work they cost far more than they gain.
+    """
+    for name in ("FPSOLVE_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if threads is not None:
+            os.environ[name] = str(threads)
+        os.environ.setdefault(name, "1")
 
 
 def _fail(error: FpsolveError, case: Path, as_json: bool) -> NoReturn:
