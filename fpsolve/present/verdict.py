@@ -32,7 +32,8 @@ LARGEST_RATIO = 700.0  # of two times, as a natural logarithm: what a double hol
 def escape_lines(escape: Escape) -> list[str]:
     """The table of all escape times and closed forms beside the first of them."""
     first = escape.times["mean_first_passage_time"].log_time
-    lines = [f"{_title(escape):<{LEFT}s}{'log10 time':>12s}{'time':>13s}{'+- rel.':>11s}{'vs first':>11s}"]
+    title, head = _title(escape), f"{'log10 time':>12s}{'time':>13s}{'+- rel.':>11s}{'vs first':>11s}"
+    lines = [f"{title:<{LEFT}s}{head}"] if len(title) <= LEFT else [title, " " * LEFT + head]
     for name, time in escape.times.items():
         versus = "" if name == "mean_first_passage_time" else f"{_versus(time.log_time, first):11.0e}"
         lines.append(_row(_words(name, escape), time.log10, time.value, _error(time), versus))
@@ -69,7 +70,12 @@ def _error(time: EscapeTime) -> str:
 def _row(words: str, log10: float | None, value: float | None, error: str = "", versus: str = "") -> str:
     logarithm = f"{'':12s}" if log10 is None else f"{log10:12.4f}"
     number = f"{'':13s}" if value is None else f"{value:13.4e}"
-    return f"  {words:<{LEFT - 2}s}{logarithm}{number}{error or ' ' * 11}{versus}".rstrip()
+    return f"  {_fitted(words):<{LEFT - 2}s}{logarithm}{number}{error or ' ' * 11}{versus}".rstrip()
+
+
+def _fitted(words: str) -> str:
+    """Words that leave room for the numbers: long names of regions are cut."""
+    return words if len(words) < LEFT - 2 else f"{words[: LEFT - 5]}..."
 
 
 def _absent(words: str, reason: str | None) -> str:

@@ -76,7 +76,8 @@ def _ladder(sheet: Sheet, slot: SubplotSpec, spectrum: Spectrum) -> None:
         sheet.legend["modes that turn while they decay"] = Line2D([], [], color=PASSAGE_COLOUR, linewidth=3.0)
     axes.set_xlim(float(numbers[0]) - 0.6, float(numbers[-1]) + 0.6)
     if logarithmic:
-        axes.set_ylim(heights.min() - 0.2, heights.max() + 0.2)
+        margin = max(0.2, 0.06 * float(np.ptp(heights)))
+        axes.set_ylim(heights.min() - margin, heights.max() + margin)
         label_logarithms(axes.yaxis)
     else:
         axes.set_ylim(0.0, 1.15 * heights.max())
