@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from problems import box, curved_valley, free, linear, rotating_potential, rotating_tensor, with_drift, with_loss
 
 from fpsolve.analyse.rest import stationary
-from fpsolve.errors import CaseError, RunError
+from fpsolve.discretise.generator import Generator
+from fpsolve.errors import CaseError
 from fpsolve.model.grid import Grid
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import ConstantNoise, TensorNoise
 from fpsolve.model.problem import Problem
+from fpsolve.solve import stationary as solver
 
 MOBILITIES = {
     1: None,
@@ -116,7 +118,7 @@ def test_noise_that_grows_with_the_distance_from_the_origin(dimensions):
     np.testing.assert_allclose(rest.probability, wanted / wanted.sum(), rtol=1e-12)
     assert rest.detailed_balance <= 1e-13
     # rounding of the edges' traffic per cell
-    assert np.abs(rest.current).max() * grid.cell_volume <= 1e-12 * np.abs(problem.diffusion_at_cells).max()
+    assert np.abs(rest.current).max() * grid.volumes[0] <= 1e-12 * np.abs(problem.diffusion_at_cells).max()
 
 
 @pytest.mark.parametrize("cells", [16, 33])
@@ -229,7 +231,7 @@ def test_a_current_that_circulates_on_a_torus():
         density = np.exp(-2.0 * problem.landscape.loss(positions)) / 102.80572579546
         slope = np.array([-np.sin(x) - 0.4 * np.sin(x - y), -0.5 * np.sin(y) + 0.4 * np.sin(x - y)])
         current = 1.5 * np.array([-slope[1], slope[0]]) * density
-        errors.append(error_l1(rest.density, density) * problem.grid.cell_volume)
+        errors.append(error_l1(rest.density, density) * problem.grid.volumes[0])
         current_errors.append(np.abs(rest.current - current).sum() / np.abs(current).sum())
     assert np.abs(orders(cells, errors) - 2.0).max() < 0.1
     assert np.abs(orders(cells, current_errors) - 2.0).max() < 0.1
@@ -253,7 +255,7 @@ def test_a_spiral_has_its_covariance_and_its_current():
         density = normal(grid.positions(), [0.0, 0.0], SPIRAL_COVARIANCE)
         flow = SPIRAL_DRIFT + SPIRAL_DIFFUSION @ np.linalg.inv(SPIRAL_COVARIANCE)
         current = flow @ grid.positions() * density
-        errors.append(error_l1(rest.density, density) * grid.cell_volume)
+        errors.append(error_l1(rest.density, density) * grid.volumes[0])
         covariances.append(np.abs(rest.covariance - SPIRAL_COVARIANCE).max())
         currents.append(np.abs(rest.current - current).sum() / np.abs(current).sum())
         np.testing.assert_allclose(rest.mean, 0.0, rtol=0, atol=1e-8)  # by symmetry, up to the tails
@@ -285,7 +287,7 @@ def test_a_spiral_in_three_dimensions():
     assert errors[-1] < 0.2
 
 
-# What is refused
+# Deep wells, and what is refused
 
 
 def test_open_boxes_have_no_rest():
@@ -305,26 +307,30 @@ def nearly_reversible(cells, temperature):
     landscape = Landscape(drift=[str(entry) for entry in drift], variables=("x", "y"))
     problem = Problem(landscape, noise, box((cells, cells), (-1.8, 1.8)))
     height = sympy.lambdify((x, y), potential, "numpy")(*problem.grid.positions())
-    wanted = np.exp(-(height - height.min()) / temperature)
-    return problem, wanted / wanted.sum()
+    exponent = -(height - height.min()) / temperature
+    with np.errstate(under="ignore"):
+        return problem, np.exp(exponent) / np.exp(exponent).sum(), exponent
 
 
-def test_a_density_is_right_or_refused():
-    """The same at every depth of the barrier: never a wrong number."""
-    refused = []
-    for depth in (5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80):
-        problem, wanted = nearly_reversible(40, 1.0 / depth)
-        try:
-            rest = stationary(problem)
-        except RunError as error:
-            assert "rounding errors may change the density at rest" in str(error)  # noqa: PT017 - either way is right
-            assert "The barrier is too deep for this solver" in str(error)  # noqa: PT017
-            refused.append(depth)
-        else:
-            # Simpson's exponents at 40 cells, 7e-7 measured, and the rounding that is accepted, 1e-4
-            assert error_l1(rest.probability, wanted) < 1e-6 + 1e-4
-    assert 5 not in refused
-    assert 80 in refused
+@pytest.mark.parametrize("depth", [5, 80, 300])
+def test_a_density_is_right_however_deep_its_wells(depth):
+    """By elimination, in every cell, also the most improbable: below exp(-700), which no double holds."""
+    problem, wanted, exponent = nearly_reversible(40, 1.0 / depth)
+    rest = solver.stationary(Generator.of(problem))
+    assert not rest.reversible
+    assert error_l1(rest.probability, wanted) < 1e-6  # of Simpson's exponents: 7e-7 measured
+    found = rest.log_probability - rest.log_probability[np.argmax(wanted)]
+    # likewise, relative to the exponent: 6e-5 measured
+    np.testing.assert_allclose(found, exponent, rtol=0, atol=1e-4 * np.ptp(exponent))
+
+
+def test_elimination_finds_the_potential():
+    """The tree of exponents and the elimination agree where both apply: to the rounding of exponents of 2000."""
+    generator = Generator.of(with_loss(box((30, 30), (-1.6, 1.6)), "(x**2 - 1)**2 + y**2 + 0.01*x", 0.002))
+    rest, other = solver.stationary(generator), solver.by_elimination(generator, 0)
+    assert rest.reversible
+    assert rest.log_probability.min() < -2000.0
+    np.testing.assert_allclose(other.log_probability, rest.log_probability, rtol=0, atol=1e-10)
 
 
 def test_a_deep_barrier_with_a_known_potential_is_never_refused():

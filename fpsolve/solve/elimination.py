@@ -1,35 +1,46 @@
 """Linear systems with the generator: (shift - Q) P = source, forwards and backwards, by sparse elimination.
 
-SciPy's SuperLU does the work. It forms diagonals by subtraction, so a barrier of more than about 18 thermal
-energies is beyond it; whoever calls it checks signs and flux balance and refuses what is out of bounds.
+Subtraction-free: the unknowns are eliminated as cells of a Markov chain (see `fronts`), so every entry of a solution
+with a source >= 0 is right to rounding, however deep the barrier.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import final, overload
+from typing import Any, TypeAlias, final, overload
 
 import numpy as np
 import scipy.sparse as sparse
-import scipy.sparse.linalg as sparse_linalg
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.solve import fronts
+from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
+from fpsolve.solve.factors import Factors, factors, numbers_needed
+from fpsolve.solve.ordering import Plan
+
+Kernel: TypeAlias = Callable[..., Any]  # one of the two solves of `fronts`
 
 # What SuperLU needs with minimum-degree ordering, by the number of dimensions with more than one cell: entries of the
 # factors per cell = a * cells**b, and seconds = c * cells**d (scripts/measure_elimination.py, one core, 2 to 3 GHz).
 ENTRIES_PER_CELL = {0: (1.0, 0.0), 1: (4.0, 0.0), 2: (9.0, 0.2), 3: (1.6, 0.55)}
 SECONDS = {0: (1e-6, 1.0), 1: (1e-6, 1.0), 2: (1.6e-8, 1.5), 3: (2.4e-9, 2.0)}
-BYTES_PER_ENTRY = 16.0  # value and row, and a third on top while they are made
+BYTES_PER_ENTRY = 8.0
 BYTES_PER_CELL = 800.0  # edges, matrix and fields
 REMEDY_TOO_DEEP = (
     "The barrier is too deep for this solver: lower barrier/noise below about 18: a larger learning_rate or "
     "temperature, or a smaller batch_size"
 )
+# Largest mean time until the chain is left, times its largest rate, up to which doubles hold all that elimination
+# meets on the way, with room to spare.
+LARGEST_TIME = 1e280
+WIDEST_SOURCE = 900  # powers of two between the numbers of a source that doubles hold side by side
 
 
 @final
@@ -37,29 +48,41 @@ REMEDY_TOO_DEEP = (
 class Resolvent:
     """(shift - Q)^-1 on the active cells, factorised once and applied many times.
 
-    All off-diagonal entries of shift - Q are <= 0 and its columns sum to shift plus the losses, so it is an
-    M-matrix: diagonal pivots are stable, and a source >= 0 gives a solution >= 0.
+    A source >= 0 gives a solution >= 0, every entry of it right to rounding: with plain doubles where that exceeds
+    about 1e-280 of the largest (below, it may be lost), with extended numbers always.
+
     """
 
-    cells: BoolArray
-    factors: sparse_linalg.SuperLU
+    chain: _Chain
+    factors: Factors
 
     @classmethod
-    def of(cls, generator: Generator, shift: float, cells: BoolArray | None = None) -> Resolvent:
-        """Factorise. Raises CaseError when it cannot fit in memory, RunError when the matrix is singular."""
-        chosen = generator.active if cells is None else cells
+    def of(
+        cls,
+        generator: Generator,
+        shift: float,
+        cells: BoolArray | None = None,
+        *,
+        plan: Plan | None = None,
+        threads: int = 1,
+        extended: bool = False,
+    ) -> Resolvent:
+        """Factorise, on the active cells or those of a mask: rates to cells that are left out are losses.
+
+        shift [1/time]: >= 0. plan: of the same chain on the same cells, where there is one already. threads: more
+        than two are of no use. extended: whether to work with numbers of any range from the start; otherwise only
+        where the times exceed what doubles can hold, which takes about ten times as long.
+
+        Raises CaseError when it cannot fit in memory, RunError where probability cannot get out.
+        """
         refuse_too_large(generator.grid)
-        (numbers,) = np.nonzero(chosen)
-        matrix = -generator.matrix()[numbers][:, numbers]
-        matrix = (matrix + shift * sparse.identity(numbers.size, format="csc")).tocsc()
-        try:
-            factors = sparse_linalg.splu(
-                matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-            )
-        except (RuntimeError, MemoryError) as error:
-            found = f"the elimination failed ({error})"
-            raise RunError("linear solve", found, "Every cell must be joined to a way out", "") from None
-        return cls(chosen, factors)
+        chain = _Chain.of(generator, shift, Plan.of(generator, cells) if plan is None else plan, threads)
+        if not extended:
+            resolvent = cls(chain, chain.factors(extended=False))
+            if resolvent._longest_time * chain.largest_rate <= LARGEST_TIME:
+                return resolvent
+        chain.refuse_closed()
+        return cls(chain, chain.factors(extended=True))
 
     @overload
     def solve(self, source: FloatArray) -> FloatArray: ...
@@ -67,7 +90,7 @@ class Resolvent:
     def solve(self, source: Extended) -> Extended: ...
     def solve(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The probability P with (shift - Q) P = source; zero on inactive cells."""
-        return self._solve(source, "N")
+        return self._solve(source, fronts.solve_probability)
 
     @overload
     def solve_adjoint(self, source: FloatArray) -> FloatArray: ...
@@ -75,18 +98,113 @@ class Resolvent:
     def solve_adjoint(self, source: Extended) -> Extended: ...
     def solve_adjoint(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The function u with (shift - Q^T) u = source; zero on inactive cells."""
-        return self._solve(source, "T")
+        return self._solve(source, fronts.solve_function)
 
-    def _solve(self, source: FloatArray | Extended, side: str) -> FloatArray | Extended:
-        if isinstance(source, Extended):
-            scale = source.largest_exponent
-            return Extended.of(self._solve_floats(source.scaled(scale), side), scale)
-        return self._solve_floats(source, side)
+    @property
+    def plan(self) -> Plan:
+        """Order and structure of the factors: serves any other shift on the same cells."""
+        return self.chain.plan
 
-    def _solve_floats(self, source: FloatArray, side: str) -> FloatArray:
+    def _solve(self, source: FloatArray | Extended, kernel: Kernel) -> FloatArray | Extended:
+        if isinstance(self.factors, tuple):
+            given = source if isinstance(source, Extended) else Extended.of(source)
+            result = self._solve_extended(given, kernel)
+            return result if isinstance(source, Extended) else result.floats()
+        if not isinstance(source, Extended):
+            return self._solve_doubles(source, kernel)
+        scale = source.largest_exponent
+        if scale - source.exponent[source.mantissa != 0.0].min(initial=scale) > WIDEST_SOURCE:
+            return self._wide._solve_extended(source, kernel)
+        return Extended.of(self._solve_doubles(source.scaled(scale), kernel), scale)
+
+    @property
+    def _longest_time(self) -> float:
+        """The mean time until the chain is left at most [time], or a bound on it; may be NaN where it is too long."""
+        least = float(self.chain.losses.min(initial=np.inf))
+        if least * LARGEST_TIME >= self.chain.largest_rate:
+            return 1.0 / least
+        return float(self._solve_doubles(self.plan.cells.astype(np.float64), fronts.solve_function).max(initial=0.0))
+
+    @cached_property
+    def _wide(self) -> Resolvent:
+        """The same with numbers of any range."""
+        return Resolvent(self.chain, self.chain.factors(extended=True))
+
+    def _solve_doubles(self, source: FloatArray, kernel: Kernel) -> FloatArray:
+        plan = self.plan
+        values = source[..., plan.numbers].reshape(-1)
+        kernel(plan.tree, self.factors, values, values.size // plan.numbers.size)
         result = np.zeros_like(source)
-        result[..., self.cells] = self.factors.solve(source[..., self.cells].T, side).T
+        result[..., plan.numbers] = values.reshape(*source.shape[:-1], -1)
         return result
+
+    def _solve_extended(self, source: Extended, kernel: Kernel) -> Extended:
+        plan = self.plan
+        chosen = source[..., plan.numbers]
+        values = paired(Extended(chosen.mantissa.reshape(-1), chosen.exponent.reshape(-1)))
+        kernel(plan.tree, self.factors, values, values[0].size // plan.numbers.size)
+        solved = unpaired(values)
+        result = Extended.of(np.zeros_like(source.mantissa))
+        result.mantissa[..., plan.numbers] = solved.mantissa.reshape(chosen.mantissa.shape)
+        result.exponent[..., plan.numbers] = solved.exponent.reshape(chosen.mantissa.shape)
+        return result
+
+
+@final
+@dataclass(frozen=True)
+class _Chain:
+    """What is eliminated: rates to and from the neighbours of the plan's graph, and losses in the plan's order."""
+
+    generator: Generator
+    plan: Plan
+    out: FloatArray
+    into: FloatArray
+    losses: FloatArray
+    threads: int
+
+    @classmethod
+    def of(cls, generator: Generator, shift: float, plan: Plan, threads: int) -> _Chain:
+        out, into = plan.rates(generator.edges.forward, generator.edges.backward)
+        losses = generator.losses + _left_out(generator, plan.cells)
+        chain = cls(generator, plan, out, into, shift + losses[plan.numbers], threads)
+        if not np.isfinite(chain.largest_rate):
+            remedy = "Check the size of the drift and the diffusion"
+            raise RunError("linear solve", f"the largest rate is {chain.largest_rate}", "Rates must be finite", remedy)
+        return chain
+
+    @property
+    def largest_rate(self) -> float:
+        return float(np.max([self.out.max(initial=0.0), self.losses.max(initial=0.0)]))
+
+    def factors(self, *, extended: bool) -> Factors:
+        """Eliminate, once it is known that there is room."""
+        needed = numbers_needed(self.plan, self.threads) * (BYTES_PER_ENTRY + (4.0 if extended else 0.0))
+        _refuse_beyond_memory(self.generator.grid, needed + BYTES_PER_CELL * self.losses.size)
+        return factors(self.plan, self.out, self.into, self.losses, self.threads, extended)
+
+    def refuse_closed(self) -> None:
+        """Raise RunError when there is a cell that probability cannot leave for good."""
+        edges, plan, size = self.generator.edges, self.plan, self.plan.cells.size
+        leaving = plan.numbers[self.losses > 0.0]
+        onward, back = edges.forward > 0.0, edges.backward > 0.0
+        heads = np.concatenate([np.full(leaving.size, size), edges.end[onward], edges.origin[back]])
+        tails = np.concatenate([leaving, edges.origin[onward], edges.end[back]])
+        links = sparse.csr_array((np.ones(heads.size), (heads, tails)), shape=(size + 1, size + 1))
+        stuck = plan.cells.copy()
+        reached = sparse.csgraph.breadth_first_order(links, size, return_predecessors=False)
+        stuck[reached[1:]] = False
+        if stuck.any():
+            found = f"probability cannot get out from {self.generator.grid.place(int(np.argmax(stuck)))}"
+            raise RunError("linear solve", found, "Every cell must be joined to a way out", "")
+
+
+def _left_out(generator: Generator, chosen: BoolArray) -> FloatArray:
+    """Rates from every cell of a mask to cells outside it, (cells,)."""
+    edges, size = generator.edges, generator.grid.size
+    onward, back = chosen[edges.origin] & ~chosen[edges.end], chosen[edges.end] & ~chosen[edges.origin]
+    total: FloatArray = np.bincount(edges.origin[onward], edges.forward[onward], minlength=size).astype(np.float64)
+    total += np.bincount(edges.end[back], edges.backward[back], minlength=size)
+    return total
 
 
 def memory_needed(grid: Grid) -> float:
@@ -120,11 +238,16 @@ def memory_of_machine() -> float:
 
 def refuse_too_large(grid: Grid) -> None:
     """Raise CaseError when a direct solve on this grid cannot fit in this machine's memory."""
-    needed, available = memory_needed(grid), memory_of_machine()
+    _refuse_beyond_memory(grid, memory_needed(grid))
+
+
+def _refuse_beyond_memory(grid: Grid, needed: float) -> None:
+    """Raise CaseError when the memory needed [bytes] is more than this machine has."""
+    available = memory_of_machine()
     if needed > available:
         shape = " x ".join(str(axis.cells) for axis in grid.axes)
-        share = 0.9
-        while memory_needed(_shrunk(grid, share)) > available:
+        share, usual = 0.9, memory_needed(grid)
+        while memory_needed(_shrunk(grid, share)) * needed > usual * available:
             share *= 0.9
         suggested = " x ".join(str(axis.cells) for axis in _shrunk(grid, share).axes)
         raise CaseError(

@@ -125,7 +125,8 @@ class _March:
         if time_step not in self.steppers:
             while len(self.steppers) >= KEPT_STEPPERS:
                 self.steppers.pop(next(iter(self.steppers)))
-            self.steppers[time_step] = ImplicitStepper.of(self.generator, time_step)
+            plan = next((stepper.resolvent.plan for stepper in self.steppers.values()), None)
+            self.steppers[time_step] = ImplicitStepper.of(self.generator, time_step, plan=plan)
             self.counts.factorisations += 1
         return self.steppers[time_step]
 

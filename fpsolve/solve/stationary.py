@@ -11,14 +11,15 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray
-from fpsolve.solve.elimination import REMEDY_TOO_DEEP, Resolvent
+from fpsolve.solve.elimination import Resolvent
+from fpsolve.solve.extended import Extended
 
 # Edges disagree with a potential by rounding only (of sums along paths) when the chain is reversible.
 REVERSIBLE_ROUNDING = 1e-11
-# Relative change of P by the rounding errors of the elimination up to which it is returned.
-LARGEST_SENSITIVITY = 1e-4
-MUCH_HEAVIER = 100.0  # times the held cell: then the heaviest cell is held instead
-MOST_GUESSES = 4
+# What flows into a cell and out of it may differ by rounding, relative to the flow.
+LARGEST_IMBALANCE = 1e-9
+# Logarithm of the smallest probability, relative to the largest, up to which plain doubles hold all digits on the way.
+LEAST_LOGARITHM = -600.0
 
 
 @final
@@ -26,10 +27,12 @@ MOST_GUESSES = 4
 class Rest:
     """The chain at rest.
 
-    probability: (cells,), non-negative, sums to one. reversible: whether every current is zero (detailed balance).
+    probability: (cells,), non-negative, sums to one; log_probability: its natural logarithm, also where it is below
+    all floating-point numbers. reversible: whether every current is zero (detailed balance).
     """
 
     probability: FloatArray
+    log_probability: FloatArray
     reversible: bool
 
 
@@ -37,8 +40,9 @@ def stationary(generator: Generator) -> Rest:
     """Probability of every cell at rest.
 
     A chain is reversible when the exponents of its edges are differences of one potential (Kolmogorov 1936); then
-    P = exp(potential), to rounding, whatever the barrier. Otherwise one cell is held at 1 and the others follow by
-    elimination. Raises CaseError where probability can leave; RunError when rounding would spoil the result.
+    P = exp(potential), to rounding. Otherwise one cell is held at 1 and the others follow by elimination, every one
+    of them to rounding too, whatever the barrier. Raises CaseError where probability can leave; RunError where cells
+    cannot be reached or left, or where the flows do not balance.
     """
     if not generator.closed:
         gates = ", ".join(generator.exits.gates)
@@ -46,9 +50,8 @@ def stationary(generator: Generator) -> Rest:
     potential, mismatch = _potential(generator)
     heaviest = int(np.argmax(potential))
     if mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential)):
-        probability = np.exp(potential - potential[heaviest])
-        return Rest(probability / probability.sum(), True)
-    return Rest(_by_elimination(generator, heaviest), False)
+        return _normalised(potential, True)
+    return by_elimination(generator, heaviest)
 
 
 def _potential(generator: Generator) -> tuple[FloatArray, float]:
@@ -74,33 +77,34 @@ def _potential(generator: Generator) -> tuple[FloatArray, float]:
     return potential, float(mismatch.max(initial=0.0))
 
 
-def _by_elimination(generator: Generator, held: int) -> FloatArray:
-    """Hold one cell at 1 and solve for the others; again with the heaviest cell when that was a bad guess.
+def _normalised(logarithm: FloatArray, reversible: bool) -> Rest:
+    """The state at rest whose probabilities have these logarithms, up to a common constant."""
+    above = logarithm - logarithm.max()
+    total = np.exp(above).sum()
+    return Rest(np.exp(above) / total, above - np.log(total), reversible)
 
-    How much rounding may have changed the result is estimated as if every diagonal were off by its last digit: a
-    spurious loss that acts for as long as it takes to come back to the held cell.
+
+def by_elimination(generator: Generator, held: int) -> Rest:
+    """Probability of every cell at rest of any closed chain: one cell is held at 1, and the others follow.
+
+    In numbers of any range where some are very improbable. Raises RunError as `stationary` does.
     """
-    for _ in range(MOST_GUESSES):
-        probability, return_time = _held(generator, held)
-        held = int(np.argmax(np.abs(probability)))  # of a spoilt solution even the sign may be wrong
-        if abs(probability[held]) <= MUCH_HEAVIER:
-            break
-    mean_rate = generator.departure @ np.abs(probability) / np.abs(probability).sum()
-    sensitivity = np.finfo(np.float64).eps * mean_rate * return_time.max()
-    lowest = float(probability.min())
-    if lowest < 0.0 or return_time.min() < 0.0 or not sensitivity < LARGEST_SENSITIVITY:
-        share = "beyond measure" if lowest < 0.0 or return_time.min() < 0.0 else f"by {sensitivity:.1e}"
-        found = f"rounding errors may change the density at rest {share} (smallest value {lowest:.1e})"
-        raise RunError("stationary", found, f"At most {LARGEST_SENSITIVITY:.0e} is accepted", REMEDY_TOO_DEEP)
-    return probability / probability.sum()
+    rest = _normalised(_held(generator, held, extended=False), False)
+    if rest.log_probability.min() - rest.log_probability.max() < LEAST_LOGARITHM:
+        rest = _normalised(_held(generator, held, extended=True), False)
+    flow = generator.departure * rest.probability
+    imbalance = np.abs(generator.apply(rest.probability)).max() / flow.max()
+    if not imbalance <= LARGEST_IMBALANCE:
+        found = f"what flows into a cell and out of it differ by {imbalance:.1e} of the largest flow"
+        raise RunError("stationary", found, f"At most {LARGEST_IMBALANCE:.0e} is accepted", "")
+    return rest
 
 
-def _held(generator: Generator, held: int) -> tuple[FloatArray, FloatArray]:
-    """Solution of Q P = 0 with P = 1 in the held cell, and the mean time to get there from every cell."""
+def _held(generator: Generator, held: int, extended: bool) -> FloatArray:
+    """Logarithm of the solution of Q P = 0 with P = 1 in the held cell, (cells,)."""
     others = np.ones(generator.grid.size, dtype=np.bool_)
     others[held] = False
-    resolvent = Resolvent.of(generator, 0.0, others)
-    unit = np.where(others, 0.0, 1.0)
-    probability = resolvent.solve(np.where(others, generator.apply(unit), 0.0))
-    probability[held] = 1.0
-    return probability, resolvent.solve_adjoint(others.astype(np.float64))
+    coming = np.where(others, generator.apply(np.where(others, 0.0, 1.0)), 0.0)
+    logarithm = Resolvent.of(generator, 0.0, others, extended=extended).solve(Extended.of(coming)).log()
+    logarithm[held] = 0.0
+    return logarithm

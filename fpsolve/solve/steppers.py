@@ -11,6 +11,7 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.grid import FloatArray
 from fpsolve.solve.elimination import Resolvent
+from fpsolve.solve.ordering import Plan
 
 # SDIRK of five stages, order 4, L-stable and stiffly accurate, with an embedded third-order formula
 # (Hairer & Wanner, Solving Ordinary Differential Equations II, 1996, Table IV.6.5). All stages share one matrix.
@@ -58,9 +59,12 @@ class ImplicitStepper:
     resolvent: Resolvent
 
     @classmethod
-    def of(cls, generator: Generator, time_step: float) -> ImplicitStepper:
-        """Factorise 1 - DIAGONAL * time_step * Q, up to a factor."""
-        return cls(generator, time_step, Resolvent.of(generator, 1.0 / (DIAGONAL * time_step)))
+    def of(
+        cls, generator: Generator, time_step: float, *, plan: Plan | None = None, threads: int = 1
+    ) -> ImplicitStepper:
+        """Factorise 1 - DIAGONAL * time_step * Q, up to a factor. plan, threads: as for `Resolvent`."""
+        shift = 1.0 / (DIAGONAL * time_step)
+        return cls(generator, time_step, Resolvent.of(generator, shift, plan=plan, threads=threads))
 
     def step(self, probability: FloatArray) -> Step:
         """Advance by one time step."""
