@@ -105,10 +105,10 @@ def compare(shape: tuple[int, ...], stencil: str) -> str:
     best = min(once, key=lambda ordering: once[ordering])
     threads = {f"{count}": lambda count=count: Resolvent.of(chain, SHIFT, threads=count) for count in (1, 2)}
     found = medians({"SuperLU": superlu(matrix, best), **threads})
-    name = " x ".join(map(str, shape))
+    name, memory = " x ".join(map(str, shape)), (peak(shape, stencil, best), peak(shape, stencil, ""))
     return (
-        f"{name:>14s} {stencil:<17s} SuperLU {found['SuperLU']:7.3f} s ({best}), {peak(shape, stencil, best):6.0f} MiB; "
-        f"one thread {found['1']:7.3f} s = {found['1'] / found['SuperLU']:.2f}, {peak(shape, stencil, ''):6.0f} MiB; "
+        f"{name:>14s} {stencil:<17s} SuperLU {found['SuperLU']:7.3f} s ({best}), {memory[0]:6.0f} MiB; "
+        f"one thread {found['1']:7.3f} s = {found['1'] / found['SuperLU']:.2f}, {memory[1]:6.0f} MiB; "
         f"two {found['2']:7.3f} s, {found['1'] / found['2']:.2f} times faster"
     )
 
@@ -122,5 +122,8 @@ def cube() -> str:
 
 if __name__ == "__main__":
     Resolvent.of(generator((40, 40), "5-point"), SHIFT, threads=2)  # compiles
-    for line in (cube() for _ in range(1)) if "--cube" in sys.argv else (compare(*entry) for entry in MATRICES):
-        print(line, flush=True)
+    if "--cube" in sys.argv:
+        print(cube())
+    else:
+        for entry in MATRICES:
+            print(compare(*entry), flush=True)

@@ -1,5 +1,6 @@
 """Subtraction-free elimination: every entry against hundreds of digits, on chains of every shape."""
 
+import math
 from dataclasses import replace
 
 import mpmath
@@ -12,6 +13,7 @@ from fpsolve.errors import CaseError, RunError
 from fpsolve.solve import elimination
 from fpsolve.solve.elimination import Resolvent
 from fpsolve.solve.extended import Extended
+from fpsolve.solve.factors import numbers_needed
 from fpsolve.solve.ordering import Plan
 
 ROUNDING = 1e-13  # relative, of every entry: a few hundred roundings of positive numbers
@@ -254,3 +256,14 @@ def test_the_memory_of_the_factors_is_known_beforehand(monkeypatch):
     monkeypatch.setattr(elimination, "memory_of_machine", lambda: 2.0**16)
     with pytest.raises(CaseError, match=r"grid: 9 x 8 cells need about .* GiB\. This machine has 6\.1e-05 GiB\. Use"):
         Resolvent.of(generator, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (50, 50), (200, 100), (12, 12, 12), (20, 20, 20)])
+def test_the_memory_is_estimated_without_the_factors(shape):
+    """The grid alone gives the numbers that will be held within a third; they are a part of all that is needed."""
+    plan = Plan.of(Generator.of(free(box(shape), np.eye(len(shape)) + 0.4)))
+    factor, power = elimination.NUMBERS_PER_CELL[len(shape)]
+    cells = math.prod(shape)
+    estimate = factor * cells ** (1.0 + power)
+    assert numbers_needed(plan, 1) / estimate == pytest.approx(1.0, abs=0.35)
+    assert elimination.memory_needed(box(shape)) > 8.0 * estimate

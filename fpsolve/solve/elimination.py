@@ -27,16 +27,12 @@ from fpsolve.solve.ordering import Plan
 
 Kernel: TypeAlias = Callable[..., Any]  # one of the two solves of `fronts`
 
-# What SuperLU needs with minimum-degree ordering, by the number of dimensions with more than one cell: entries of the
-# factors per cell = a * cells**b, and seconds = c * cells**d (scripts/measure_elimination.py, one core, 2 to 3 GHz).
-ENTRIES_PER_CELL = {0: (1.0, 0.0), 1: (4.0, 0.0), 2: (9.0, 0.2), 3: (1.6, 0.55)}
-SECONDS = {0: (1e-6, 1.0), 1: (1e-6, 1.0), 2: (1.6e-8, 1.5), 3: (2.4e-9, 2.0)}
-BYTES_PER_ENTRY = 8.0
-BYTES_PER_CELL = 800.0  # edges, matrix and fields
-REMEDY_TOO_DEEP = (
-    "The barrier is too deep for this solver: lower barrier/noise below about 18: a larger learning_rate or "
-    "temperature, or a smaller batch_size"
-)
+# What it takes, by the number of dimensions with more than one cell: numbers held per cell = a * cells**b, and
+# seconds = c * cells**d on one thread (scripts/measure_elimination.py, 2 to 3 GHz, tensors with short offsets).
+NUMBERS_PER_CELL = {0: (3.0, 0.0), 1: (11.0, 0.0), 2: (19.0, 0.135), 3: (9.6, 0.41)}
+SECONDS = {0: (1e-6, 1.0), 1: (8e-7, 1.0), 2: (7.6e-8, 1.25), 3: (4.2e-10, 2.0)}
+BYTES_PER_NUMBER = 8.0
+BYTES_PER_CELL = 800.0  # edges, lists of neighbours and fields
 # Largest mean time until the chain is left, times its largest rate, up to which doubles hold all that elimination
 # meets on the way, with room to spare.
 LARGEST_TIME = 1e280
@@ -50,7 +46,6 @@ class Resolvent:
 
     A source >= 0 gives a solution >= 0, every entry of it right to rounding: with plain doubles where that exceeds
     about 1e-280 of the largest (below, it may be lost), with extended numbers always.
-
     """
 
     chain: _Chain
@@ -81,6 +76,7 @@ class Resolvent:
             resolvent = cls(chain, chain.factors(extended=False))
             if resolvent._longest_time * chain.largest_rate <= LARGEST_TIME:
                 return resolvent
+            del resolvent  # its memory
         chain.refuse_closed()
         return cls(chain, chain.factors(extended=True))
 
@@ -178,7 +174,7 @@ class _Chain:
 
     def factors(self, *, extended: bool) -> Factors:
         """Eliminate, once it is known that there is room."""
-        needed = numbers_needed(self.plan, self.threads) * (BYTES_PER_ENTRY + (4.0 if extended else 0.0))
+        needed = numbers_needed(self.plan, self.threads) * (BYTES_PER_NUMBER + (4.0 if extended else 0.0))
         _refuse_beyond_memory(self.generator.grid, needed + BYTES_PER_CELL * self.losses.size)
         return factors(self.plan, self.out, self.into, self.losses, self.threads, extended)
 
@@ -209,9 +205,9 @@ def _left_out(generator: Generator, chosen: BoolArray) -> FloatArray:
 
 def memory_needed(grid: Grid) -> float:
     """Estimate of the memory [bytes] that a direct solve on this grid takes."""
-    factor, power = ENTRIES_PER_CELL[_wide_axes(grid)]
+    factor, power = NUMBERS_PER_CELL[_wide_axes(grid)]
     cells = float(grid.size)
-    return cells * (BYTES_PER_CELL + BYTES_PER_ENTRY * factor * cells**power)
+    return cells * (BYTES_PER_CELL + BYTES_PER_NUMBER * factor * cells**power)
 
 
 def seconds_needed(grid: Grid) -> float:

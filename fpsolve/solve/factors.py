@@ -12,7 +12,7 @@ from fpsolve.solve import fronts
 from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.ordering import Plan, Tree
-from fpsolve.solve.products import DGEMM, one_thread
+from fpsolve.solve.products import DGEMM, one_blas_thread
 
 # In the layout of `fronts`: doubles, or a pair of arrays as in `arithmetic`.
 Factors: TypeAlias = FloatArray | tuple[FloatArray, IntArray]
@@ -21,7 +21,7 @@ Factors: TypeAlias = FloatArray | tuple[FloatArray, IntArray]
 def factors(plan: Plan, out: FloatArray, into: FloatArray, losses: FloatArray, threads: int, extended: bool) -> Factors:
     """Eliminate a chain: rates to and from the neighbours of plan.graph, and losses in the plan's order.
 
-    With two threads each takes one of the root's two subtrees.
+    With two threads each takes one of the root's two subtrees; BLAS stays on the thread that calls it.
     """
     tree, top = plan.tree, plan.tree.left.size - 1
     pieces = _pieces(tree, threads)
@@ -34,7 +34,7 @@ def factors(plan: Plan, out: FloatArray, into: FloatArray, losses: FloatArray, t
         fronts.factorise(tree, plan.graph, out, into, loss, made, work, span, remainder, first, last, DGEMM)
         return loss
 
-    with one_thread():
+    with one_blas_thread():
         if len(pieces) == 1:
             eliminate(_values(losses, extended), 0, *pieces[0])
             return made

@@ -1,8 +1,9 @@
 """The order of elimination: nested dissection, and what it makes of the pattern of a chain.
 
-The cells are halved at the median plane of their longest axis. Those of one half that touch the other separate the
-two and are eliminated last; each half is treated alike, down to a few cells (George 1973). The pivots of one such
-step form a *front*: eliminating them links the cells around them, the front's boundary, to one another.
+The cells are halved at the median plane of their longest axis, axes being directions along which edges are short.
+Those of one half that touch the other separate the two and are eliminated last; each half is treated alike, down to
+a few cells (George 1973). The pivots of one such step form a *front*: eliminating them links the cells around them,
+the front's boundary, to one another.
 """
 
 from __future__ import annotations

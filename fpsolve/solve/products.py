@@ -60,8 +60,8 @@ def add_product(context, dgemm, transposed, rows, columns, inner, a, a_row, b, b
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep SciPy's BLAS to the calling thread, where it is the one that SciPy brings along."""
+def one_blas_thread() -> Iterator[None]:
+    """Keep SciPy's BLAS to the thread that calls it for a while, where it is the one that SciPy brings along."""
     library = ctypes.CDLL(scipy.linalg.cython_blas.__file__)
     if not hasattr(library, "scipy_openblas_set_num_threads"):
         yield
