@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Annotated, Any, Literal, TypeVar, final
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE
 from fpsolve.analyse.question import Question, complete_question
@@ -212,10 +212,18 @@ class EvolveTable(Table):
         return len(self.times or []) or self.save or DEFAULT_SAVED
 
 
+def _whole(value: object) -> object:
+    """The value, unless Python takes it for a whole number and TOML does not: true, 3.0."""
+    return str(value).lower() if isinstance(value, bool | float) else value
+
+
+Grids = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+
+
 class StationaryTable(Table):
     """[stationary]: an empty table asks for the density at rest."""
 
-    grids: Literal[1, 3] = 1
+    grids: Grids = 1
 
 
 class SpectrumTable(Table):
@@ -232,7 +240,7 @@ class EscapeTable(Table):
     target: str | None = None
     targets: list[str] | None = Field(None, min_length=1)
     core: str | None = None
-    grids: Literal[1, 3] = 3
+    grids: Grids = 3
 
 
 class Expectation(Table):
@@ -575,6 +583,8 @@ def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> Case
         required = f"Choose {error['ctx']['expected'].replace(chr(39), chr(34))}"
     elif _is_number(given) and error["type"] in ("float_type", "int_type"):
         remedy = f"Write {given} without quotes"
+    elif error["type"] == "list_type" and place[-1] == "refine":
+        remedy = "Write refine = [{ at = ..., by = ... }]"
     elif error["type"] == "list_type":
         remedy = f"Write [[{_shown(given)}]]" if place[-1] in MATRICES else f"Write [{_shown(given)}]"
     elif path == ("noise",) and place[0] in SCHEDULED and isinstance(given, str | list):

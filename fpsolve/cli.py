@@ -30,7 +30,10 @@ _set_option = click.option(
 
 
 _threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads for the linear algebra. [default: 1]"
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads for the elimination; two at most are of use. [default: 1]",
 )
 
 
@@ -105,14 +108,14 @@ def converge(case: Path, overrides: tuple[str, ...], threads: int | None) -> Non
 
 
 def _allow(threads: int | None) -> None:
-    """Let the linear algebra use so many threads; to be called before NumPy is loaded, whose BLAS looks only then.
+    """Let the elimination use so many threads; to be called before NumPy is loaded, whose BLAS looks only then.
 
-    One thread unless asked for, here or in the environment: BLAS's own threads wait for each other in busy loops,
+    BLAS itself is kept to one unless the environment says otherwise: its threads wait for each other in busy loops,
     and on a machine with other work they cost far more than they gain.
     """
-    for name in ("FPSOLVE_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if threads is not None:
-            os.environ[name] = str(threads)
+    if threads is not None:
+        os.environ["FPSOLVE_THREADS"] = str(threads)
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fpsolve import refine
 from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.escape import DEFINITIONS, Escape, escape_times
-from fpsolve.analyse.floor import FloorSensitivity
+from fpsolve.analyse.floor import FloorSensitivity, floor_of
 from fpsolve.analyse.motion import Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
 from fpsolve.analyse.spectrum import Spectrum, spectrum
@@ -102,12 +102,12 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> 
     generator = Generator.of(case.problem)
     refuse_bad_questions(case, generator)
     rest = _at_rest(case, generator, progress)
-    modes = _spectrum(case, generator, progress)
+    modes, missing = _spectrum(case, generator, progress)
     motion = _in_time(case, generator, rest, progress)
     out = _escape(case, generator, progress)
     around, floor = _terrain(case, generator, out, progress), _floor(case, out, progress)
     report = Report(case.name, case.title, generator, rest, motion, out, modes, around, floor)
-    report = replace(report, limits=_limits(case, rest, progress), notices=_notices(case, out, floor))
+    report = replace(report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, out, floor)))
     report = replace(report, cells_across=cells_across(case.problem))
     report = replace(report, checks=check_expectations(case, report))
     if output is not None:
@@ -147,11 +147,17 @@ def _start(case: Case, generator: Generator, rest: AtRest | None) -> FloatArray:
     return initial.probability(generator.problem)
 
 
-def _spectrum(case: Case, generator: Generator, progress: Progress) -> Spectrum | None:
+def _spectrum(case: Case, generator: Generator, progress: Progress) -> tuple[Spectrum | None, tuple[Notice, ...]]:
+    """The spectrum; where it fails beside other questions, those are answered and this becomes a warning."""
     if case.spectrum is None:
-        return None
+        return None, ()
     progress("spectrum", 0.0)
-    return spectrum(generator, case.spectrum.count)
+    try:
+        return spectrum(generator, case.spectrum.count), ()
+    except RunError as error:
+        if case.stationary is None and case.evolve is None and case.escape is None:
+            raise
+        return None, (Notice("no_spectrum", f"there is no spectrum: {error}"),)
 
 
 def _limits(case: Case, rest: AtRest | None, progress: Progress) -> dict[str, Limit]:
@@ -182,7 +188,7 @@ def _escape(case: Case, generator: Generator, progress: Progress) -> Escape | No
 
 
 def _floor(case: Case, out: Escape | None, progress: Progress) -> FloorSensitivity | None:
-    if out is None:
+    if out is None or floor_of(case.problem) is None:
         return None
     progress("floor", 0.0)
     return refine.escape_floor(case.problem, out)

@@ -24,7 +24,8 @@ from fpsolve.analyse.stationary_points import StationaryPoint, StationaryPointEr
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import FpsolveError, Notice
-from fpsolve.model.grid import BoolArray, Grid
+from fpsolve.model.grid import Axis, BoolArray, Grid
+from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region, point_weights
@@ -45,6 +46,8 @@ GOOD_ERROR = 1e-2
 SMALL_ERROR = 1e-3  # ... even where the order is not 2
 # A well or saddle of a standard deviation of so many cells is drawn well: its quadrature on half of them is exact.
 ENOUGH_CELLS = 2.0
+# Below so many it is said to be thin, and finer cells there help more than cells all over.
+FEW_CELLS = 1.0
 # The logarithm of the floor, and of the noise, is moved by so much to either side: the change in ln(time) is far above
 # rounding, and the third derivative (p or less, since ln(time) is nearly linear in both) enters by 1e-3 of it.
 LOG_STEP = 0.05
@@ -260,11 +263,12 @@ def _halving_order(before: float | None, after: float | None) -> float | None:
 @final
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A well or saddle: where it is, in words and (axes,), and its width sqrt(D / |H|) in cells along every axis."""
+    """A well or saddle: where it is, in words and (axes,), and its width sqrt(D / |H|) along every axis."""
 
     place: str
     position: tuple[float, ...]
-    cells: dict[str, float]
+    widths: dict[str, float]  # [length]
+    cells: dict[str, float]  # the same, in cells
 
 
 @final
@@ -296,12 +300,12 @@ def _feature(problem: Problem, point: StationaryPoint) -> Feature:
     values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
     sharpness = np.einsum("ia,a,ia->i", vectors, np.abs(values), vectors)
     axes = zip(problem.grid.axes, point.position, sharpness, strict=True)
-    cells = {
-        axis.name: float(1.0 / (math.sqrt(sharp) * axis.stretch(axis.index(np.array(x)))))
-        for axis, x, sharp in axes
-        if axis.cells > 1 and sharp > 0.0
-    }
-    return Feature(describe(problem.grid, point.position), tuple(point.position.tolist()), cells)
+    widths, cells = {}, {}
+    for axis, x, sharp in axes:
+        if axis.cells > 1 and sharp > 0.0:
+            widths[axis.name] = float(1.0 / math.sqrt(sharp))
+            cells[axis.name] = widths[axis.name] / float(axis.stretch(axis.index(np.array(x))))
+    return Feature(describe(problem.grid, point.position), tuple(point.position.tolist()), widths, cells)
 
 
 def resolution_notices(problem: Problem, found: Escape) -> list[Notice]:
@@ -323,9 +327,9 @@ def resolution_notices(problem: Problem, found: Escape) -> list[Notice]:
 
 
 def _thin(words: str, feature: Feature) -> str | None:
-    """A well or saddle of less than a cell, as a clause."""
+    """A thin well or saddle, as a clause."""
     axis = min(feature.cells, key=lambda name: feature.cells[name], default=None)
-    if axis is None or feature.cells[axis] >= 1.0:
+    if axis is None or feature.cells[axis] >= FEW_CELLS:
         return None
     return f"the {words} at {feature.place} is {feature.cells[axis]:.2g} cells wide along {axis}"
 
@@ -339,19 +343,26 @@ def _what_would_do(problem: Problem, estimate: Estimate, seen: Resolution) -> st
     narrow = min((cells for feature in features for cells in feature.cells.values()), default=math.inf)
     factor = max(factor, ENOUGH_CELLS / narrow, 1.2)
     cells = _by([axis.cells if axis.cells == 1 else math.ceil(factor * axis.cells) for axis in problem.grid.axes])
-    if not features:
-        return f"about {cells} cells would do"
-    refine = [
-        f"{axis.name}.refine = [{', '.join(places)}]"
-        for number, axis in enumerate(problem.grid.axes)
-        if axis.cells > 1
-        and (
-            places := dict.fromkeys(
-                f"{{ at = {round(one.position[number], 9) + 0.0:.3g}, by = 4 }}" for one in features
-            )
-        )
-    ]
-    return f"about {cells} cells would do, or fewer that are finer at minimum and saddle: {', '.join(refine)}"
+    finer = (_finer(axis, number, features) for number, axis in enumerate(problem.grid.axes))
+    refine = ", ".join(text for text in finer if text is not None)
+    enough = f"about {cells} cells would do"
+    return f"{enough}, or fewer that are finer at minimum and saddle: {refine}" if refine else enough
+
+
+def _finer(axis: Axis, number: int, features: Sequence[Feature]) -> str | None:
+    """The entry of an axis with refinements at wells and saddles, one for each that lies elsewhere along it.
+
+    Each of n takes 1 / (n + 1) of the cells, or less: they get by / (n + 1) times as fine there, or more. None where
+    no well or saddle is thin: finer cells there, at the cost of others, would not help.
+    """
+    if min((one.cells.get(axis.name, math.inf) for one in features), default=math.inf) >= FEW_CELLS:
+        return None
+    widths = {round(one.position[number], 9): one.widths[axis.name] for one in features if axis.name in one.widths}
+    bare = replace(axis, refine=())
+    across = min(width / float(bare.stretch(bare.index(np.array(place)))) for place, width in widths.items())
+    by = (len(widths) + 1) * ENOUGH_CELLS / across
+    entries = [Refinement(place, by).case_text(0.1 * min(widths.values())) for place in widths]
+    return f"{axis.name}.refine = [{', '.join(entries)}]"
 
 
 def floor_sensitivity(
@@ -414,9 +425,11 @@ def first_passage(start: Sequence[float], target: Region | str) -> Question:
 def escape_floor(problem: Problem, found: Escape) -> FloorSensitivity | None:
     """How the first-passage time of an escape depends on the floor.
 
-    Layers count where the escaping current is at least RELEVANT_CURRENT of its largest.
+    Layers count where the current is at least RELEVANT_CURRENT of its largest: that of the transitions where it is
+    known, since rounding leaves nothing of the escaping one at the foot of a high barrier.
     """
-    size = np.sqrt((found.current**2).sum(axis=0))
+    current = found.current if found.transition is None else found.transition.current
+    size = np.sqrt((current**2).sum(axis=0))
     relevant = size >= RELEVANT_CURRENT * size.max()
     question = first_passage(found.start, found.target)
     return floor_sensitivity(problem, question, start=found.start, target=found.target, relevant=relevant)

@@ -379,6 +379,9 @@ REFUSED = [
     ('target = "right"', '¶target = ["right"]', 'escape.target: it is ["right"]. It must be a text in quotes.'),
     ('target = "right"', 'target = "right"\n¶grids = "three"', 'escape.grids: "three" is not a known choice. '
      "Choose 1 or 3."),
+    ('target = "right"', 'target = "right"\n¶grids = 3.0', 'escape.grids: "3.0" is not a known choice. Choose 1 or 3.'),
+    ("cells = 20", "¶refine = 4, cells = 20", "grid.x.refine: it is 4. It must be a list in brackets. "
+     "Write refine = [{ at = ..., by = ... }]."),
     ('target = "right"', 'target = "right"\n¶grids = 2', "escape.grids: 2 is not a known choice. Choose 1 or 3."),
     ('target = "right"', 'target = "right"\n¶targets = ["right"]', "escape.targets: both target and targets are given. "
      "One region is the target, several are targets. Remove one."),

@@ -49,12 +49,18 @@ target = "right"
 "stationary.mean.0" = { value = 0.0, absolute = 1e-9, source = "symmetry" }
 """
 # A relaxation time of exp(1250): fine as a case, beyond the spectrum.
-DEEP = (
-    WELL.replace("0.25", "0.0008")
-    .replace("cells = 40", "cells = 400")
-    .replace("[escape]", "[spectrum]\n[escape]")
-    .replace('[evolve]\nuntil = 1.0\nsave = 4\ntolerance = 1e-3\nwatch = ["left"]\n', "")
-)
+DEEP = """\
+[landscape]
+variables = ["x"]
+loss = "(x**2 - 1)**2"
+[noise]
+kind = "constant"
+temperature = 0.0008
+[grid]
+x = { min = -2.0, max = 2.0, cells = 400 }
+[spectrum]
+"""
+ONE_GRID = ("--set", "escape.grids=1")
 SGD = """\
 [landscape]
 variables = ["x", "y"]
@@ -272,7 +278,7 @@ def test_numbers_that_json_cannot_hold_become_null():
 
 
 def test_warnings_are_told_in_both_forms(well):
-    shares = ("--set", "grid.x={min = -1.5, max = 1.5, cells = 20}", "--set", "noise.temperature=2.0")
+    shares = ("--set", "grid.x={min = -1.5, max = 1.5, cells = 20}", "--set", "noise.temperature=2.0", *ONE_GRID)
     (warning,) = record_of(quick(well, "--json", *shares))["warnings"]
     assert warning["code"] == "walls_matter"
     assert warning["message"].endswith(
@@ -309,6 +315,15 @@ def test_a_failed_run_exits_with_1_and_says_what_to_do(well):
     assert not (well.parent / "out" / "well.nc").exists()
     page = quick(well)
     assert (page.exit_code, page.stdout) == (1, "")
+
+
+def test_a_failed_spectrum_does_not_take_the_escape_with_it(well):
+    well.write_text(DEEP + "[escape]\n")
+    result = quick(well, "--json")
+    assert result.exit_code == 0
+    record = record_of(result)
+    assert "no_spectrum" in [warning["code"] for warning in record["warnings"]]
+    assert record["escape"]["mean_first_passage_time"]["log10"] > 540.0
 
 
 def test_bad_input_exits_with_2_in_both_forms(well):
@@ -488,16 +503,23 @@ def test_help(arguments):
     assert result.stdout.startswith("Usage: ")
 
 
+def test_converge_prints_a_table_for_every_number(well):
+    result = invoke("converge", well, "--set", "grid.x.cells=24")
+    assert result.exit_code == 0
+    for words in ("mean first passage time", "transition path", "P(left)", "limit", "order", " 24 "):
+        assert words in result.stdout
+    nothing = invoke("converge", well, "--set", "noise.temperature=-1.0")
+    assert (nothing.exit_code, nothing.stdout) == (2, "")
+
+
 def test_help_names_what_there_is():
     words = invoke("--help").stdout
-    assert all(word in words for word in ("run", "check", "--version"))
+    assert all(word in words for word in ("run", "check", "converge", "--version"))
     words = invoke("run", "--help").stdout
     assert all(word in words for word in ("--set", "--output", "--json", "--no-figures", "Exit codes: 0 done"))
 
 
-@pytest.mark.parametrize(
-    "arguments", [["run"], ["check"], ["converge", "x"], ["run", "a", "b"], ["run", "a", "--jason"]]
-)
+@pytest.mark.parametrize("arguments", [["run"], ["check"], ["converge"], ["run", "a", "b"], ["run", "a", "--jason"]])
 def test_wrong_usage_exits_with_2(arguments):
     result = invoke(*arguments)
     assert result.exit_code == 2

@@ -5,16 +5,21 @@ time from -1 to 0 grows as floor**(-2 / (9 c)).
 """
 
 import math
+import re
+import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from exact import integral
-from problems import box, with_loss
+from problems import with_loss
 
 from fpsolve.analyse.floor import FloorLayer, floor_law, graded, narrowest_layer
 from fpsolve.analyse.passage_integral import log_passage_time
+from fpsolve.errors import Notice
 from fpsolve.model.grid import Axis, Grid
 from fpsolve.model.landscape import Landscape
+from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
 from fpsolve.refine import FIRST, escape, escape_floor, first_passage, floor_sensitivity, refined
@@ -36,14 +41,16 @@ def quartic(floor: float, cells: int, strength: float = 0.05, kind: str = "smoot
         floor=floor,
         floor_kind=kind,  # type: ignore[arg-type]
     )
-    layer = FloorLayer(math.nan, floor / KAPPA, (INFLECTION,))
-    axis = Axis("x", -4.0, 0.25, cells, refine=graded(4.25, layer) if finer else ())
+    axis = Axis("x", -4.0, 0.25, cells)
+    if finer:
+        layer = FloorLayer(math.nan, floor / KAPPA, (INFLECTION,))
+        axis = replace(axis, refine=(graded(axis, layer),))
     return Problem(Landscape(QUARTIC, variables=("x",)), noise, Grid(x=axis))
 
 
 @pytest.mark.parametrize("floor", LOG10_TIMES)
 def test_times_down_to_the_smallest_floor(floor):
-    # Order 2: the error of the finest grid is 0.02 / (cells / 100)**2 or less.
+    # One refinement. Order 2: ln(time) on the finest grid is off by (0.08 / (cells / 100))**2 or less.
     estimate = refined(quartic(floor, 800), TO_THE_SADDLE)[FIRST]
     assert estimate.log_value / math.log(10.0) == pytest.approx(LOG10_TIMES[floor], abs=1e-4)
     assert estimate.log10 == pytest.approx(LOG10_TIMES[floor], abs=1e-4)
@@ -111,7 +118,7 @@ def test_layer_is_measured_in_cells():
 
 
 def test_layer_in_two_dimensions_lies_where_an_eigenvalue_vanishes():
-    grid = box((80, 40), (-2.0, 2.0), ("x", "y")) if False else Grid(x=(-2.0, 2.0, 80), y=(-2.0, 2.0, 40))
+    grid = Grid(x=(-2.0, 2.0, 80), y=(-2.0, 2.0, 40))
     noise = HessianNoise(learning_rate=0.1, batch_size=1, projection="abs", floor=0.5)
     layer = narrowest_layer(Problem(Landscape(f"{QUARTIC} + y**2", variables=("x", "y")), noise, grid))
     assert layer.cells == pytest.approx(0.5 / KAPPA / 0.05, rel=0.1)
@@ -132,7 +139,36 @@ def test_dominant_and_unresolved_floors_are_named():
     notices = {notice.code: notice.message for notice in escape_floor(problem, found).notices()}
     assert "d ln(time) / d ln(floor) = -4.4" in notices["floor_dominates"]
     assert "cells wide at x = -0.57735" in notices["floor_unresolved"]
-    assert "x.refine = [{ at = -0.57735026919, by = " in notices["floor_unresolved"]
+    assert "x.refine = [{ at = -0.57735, by = 340, width = 0.00072 }]" in notices["floor_unresolved"]
+
+
+@pytest.mark.parametrize("floor", [0.1, 0.01, 1e-6])
+def test_the_refinement_that_the_notice_names_resolves_the_layer(floor):
+    problem = quartic(floor, 400, finer=False)
+    (notice,) = (one for one in said_of_the_floor(problem) if one.code == "floor_unresolved")
+    table = tomllib.loads(re.search(r"x\.(refine = \[.*?\])", notice.message)[1])
+    axis = replace(problem.grid.axes[0], refine=tuple(Refinement(**entry) for entry in table["refine"]))
+    finer = problem.on(Grid(x=axis))
+    assert [one.code for one in said_of_the_floor(finer)] == ["floor_dominates"]
+    estimate = refined(finer, TO_THE_SADDLE)[FIRST]
+    assert estimate.log10 == pytest.approx(LOG10_TIMES[floor], abs=1e-6)  # 1.7e-4 on 400 cells, before extrapolation
+    assert estimate.clean
+
+
+def test_the_layer_of_an_infinite_axis_is_refined_too():
+    problem = quartic(1e-4, 400, finer=False)
+    axis = Axis("x", -math.inf, 0.25, 400, scale=1.0)
+    layer = narrowest_layer(problem.on(Grid(x=axis)))
+    finer = problem.on(Grid(x=replace(axis, refine=(graded(axis, layer),))))
+    assert narrowest_layer(finer).cells > 4.0
+    exact = log_passage_time(problem, -1.0, (-4.0, 0.0), (False, True))
+    assert refined(finer, TO_THE_SADDLE)[FIRST].log_extrapolated == pytest.approx(exact, abs=1e-4)
+
+
+def said_of_the_floor(problem: Problem) -> list[Notice]:
+    """What is said about the floor of an escape to the saddle."""
+    found = escape(problem, start=(-1.0,), target="x > 0", definitions=(FIRST, "transition_path"), grids=1)
+    return escape_floor(problem, found).notices()
 
 
 def test_floor_that_matters_little_is_not_named():

@@ -1,6 +1,9 @@
 """Questions on several grids: which grids, how the numbers become one, and what is said where they cannot."""
 
 import math
+import re
+import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +11,13 @@ from exact import quartic_passage
 from problems import rotated_quartic, with_loss
 
 from fpsolve.analyse.convergence import Estimate, Limit, limit_of, peak_error
+from fpsolve.analyse.passage_integral import log_passage_time
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import Axis, Grid
+from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
+from fpsolve.model.noise import TensorNoise
+from fpsolve.model.problem import Problem
 from fpsolve.refine import (
     FIRST,
     Resolution,
@@ -261,3 +268,26 @@ def test_no_loss_no_features():
     problem = quartic(60)
     assert resolution(problem, (-1.0,), problem.region("x > -0.5")).saddle is None
     assert isinstance(resolution(problem, (-1.0,), problem.region("x > 0.5")), Resolution)
+
+
+@pytest.mark.parametrize("cells", [60, 100, 200])
+def test_the_refinements_that_the_notice_names_draw_thin_wells(cells):
+    """Barrier/noise 1100 in a tilted well whose minimum is 0.1 to 0.4 cells wide: the same cells, put elsewhere."""
+    landscape = Landscape(f"{QUARTIC} + 0.1*x", variables=("x",))
+    noise = TensorNoise(diffusion=[["0.001*exp(x)"]])
+    problem = Problem(landscape, noise, Grid(x=(-2.0, 1.6, cells)))
+    plain, notices = asked(problem)
+    (notice,) = notices
+    table = tomllib.loads(re.search(r"x\.(refine = \[.*\])", notice.message)[1])
+    axis = replace(problem.grid.axes[0], refine=tuple(Refinement(**entry) for entry in table["refine"]))
+    finer, notices = asked(problem.on(Grid(x=axis)))
+    exact = log_passage_time(problem, -1.01, (-2.0, 0.3), (False, True))
+    assert abs(plain - exact) > 0.05
+    assert finer == pytest.approx(exact, abs=40.0 / cells**2)  # order 2, or better
+    assert not any("cells wide" in notice.message for notice in notices)
+
+
+def asked(problem):
+    """The logarithm of the time on the finest grid, and the notices."""
+    found = escape(problem, start=(-1.01,), target="x > 0.3", definitions=(FIRST,))
+    return found.times[FIRST].log_time, resolution_notices(problem, found)

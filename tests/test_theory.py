@@ -424,9 +424,9 @@ HALVES = "; the formulas are for a passage into the far well (absorbing on the s
 
 def test_in_two_dimensions_the_formulas_of_one_are_refused():
     found = forms(Problem(TWO_WELLS, WARM, PLANE), [-1.0, 0.0], "x > 0.8")
-    assert found["kramers"] == ClosedForm(None, False, "the grid has 2 dimensions; Kramers' formula has one")
-    assert found["low_noise"].reason == "the grid has 2 dimensions; the low-noise formula has one"
-    assert found["exact_integral"].reason == "the grid has 2 dimensions; the integral has one"
+    assert found["kramers"] == ClosedForm(None, False, "the grid has 2 dimensions, the formula one")
+    assert found["low_noise"].reason == "the grid has 2 dimensions, the formula one"
+    assert found["exact_integral"].reason == "the grid has 2 dimensions, the formula one"
 
 
 def test_noise_that_depends_on_the_position():

@@ -12,7 +12,8 @@ well).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.optimize import brentq
 from fpsolve.analyse.geometry import describe
 from fpsolve.errors import Notice
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.model.grid import Axis, BoolArray, FloatArray, Grid
 from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
@@ -32,9 +33,6 @@ DOMINANT_EXPONENT = 1.0
 NOTICEABLE_EXPONENT = 0.01
 # Points between start and target among which inflections are told apart.
 NODES = 4001
-# Refinements around a layer: the factor between widths, the widest of them as a share of the axis, and by how much they
-# are finer, so that each takes a seventieth of the cells.
-GRADING, WIDEST, FINENESS = 3.0, 0.07, 0.007
 
 
 @final
@@ -95,11 +93,7 @@ class FloorSensitivity:
         axis = self.grid.axes[0]
         if self.grid.dimensions > 1:
             return "finer cells there (refine)"
-        entries = [
-            f"{{ at = {one.at:.12g}, by = {one.by:.3g}, width = {one.width:.3g} }}"
-            for one in graded(axis.upper - axis.lower, layer)
-        ]
-        return f"{axis.name}.refine = [{', '.join(entries)}]"
+        return f"{axis.name}.refine = [{graded(axis, layer).case_text(0.01 * layer.width)}]"
 
 
 def floor_of(problem: Problem) -> HessianNoise | None:
@@ -124,7 +118,8 @@ def narrowest_layer(problem: Problem, relevant: BoolArray | None = None) -> Floo
     found: tuple[float, int, int, int] | None = None  # change of the eigenvalue, cell, neighbour, axis
     for axis, offset in enumerate(np.eye(grid.dimensions, dtype=np.int64)):
         end, inside = grid.neighbours(offset)
-        step = np.where(inside & (values * values[:, end] < 0.0), np.abs(values[:, end] - values), 0.0).max(axis=0)
+        changes = inside & ((values < 0.0) != (values[:, end] < 0.0))
+        step = np.where(changes, np.abs(values[:, end] - values), 0.0).max(axis=0)
         if relevant is not None:
             step = np.where(relevant & relevant[end], step, 0.0)
         cell = int(np.argmax(step))
@@ -144,17 +139,15 @@ def _between(hessian: Field, ends: FloatArray) -> tuple[float, ...]:
     return (float(brentq(lambda x: float(hessian(np.array([[x]]))[0, 0, 0]), ends[0, 0], ends[0, 1])),)
 
 
-def graded(length: float, layer: FloorLayer) -> tuple[Refinement, ...]:
-    """Refinements of an axis of some length around a layer, in one dimension.
+def graded(axis: Axis, layer: FloorLayer) -> Refinement:
+    """The refinement that resolves a layer in one dimension: as wide as the layer, with half of the cells of an axis.
 
-    Each is GRADING times wider and finer by as much less than the one before, from the layer's width up: the cells
-    grow in proportion to the distance. Measured on the quartic well, floor 1e-6, and 800 cells: ln(time) to 6e-5.
+    by = 1 / m with the mean m = 2 s asinh(1 / (2 s)) of a refinement in the middle of an axis, s its share of the
+    length; where cells are unequal without it, the length is that of as many cells of the width at the layer.
     """
-    found, width = [], 2.0 * layer.width
-    while width < WIDEST * length:
-        found.append(Refinement(layer.position[0], 1.0 + FINENESS * length / width, width))
-        width *= GRADING
-    return tuple(found)
+    bare, at = replace(axis, refine=()), layer.position[0]
+    length = axis.cells * float(bare.stretch(bare.index(np.array(at))))
+    return Refinement(at, length / (2.0 * layer.width * math.asinh(0.5 * length / layer.width)), layer.width)
 
 
 def floor_law(problem: Problem, start: float, target: Region) -> float | None:

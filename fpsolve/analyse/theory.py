@@ -126,10 +126,10 @@ class Crossing:
         except (InapplicableError, StationaryPointError) as refusal:
             return reason_of(refusal)
 
-    def check_one_axis(self, formula: str) -> None:
+    def check_one_axis(self) -> None:
         """Refuse more than one dimension."""
         if (axes := self.problem.grid.dimensions) != 1:
-            reason = f"the grid has {axes} dimensions; {formula} has one"
+            reason = f"the grid has {axes} dimensions, the formula one"
             raise InapplicableError(reason)
 
     def check_constant_noise(self) -> None:
@@ -162,7 +162,7 @@ def kramers(crossing: Crossing) -> ClosedForm:
     tau = 2 pi / sqrt(L''_a |L''_b|) exp((L_b - L_a) / D), a the minimum and b the saddle; with a mobility m and D = T m
     1/m times that, with T in the exponent. For D constant it is the low-noise formula.
     """
-    crossing.check_one_axis("Kramers' formula")
+    crossing.check_one_axis()
     crossing.check_constant_noise()
     return crossing.over_drift
 
@@ -209,7 +209,7 @@ def low_noise(crossing: Crossing) -> ClosedForm:
     tau = 2 pi / sqrt(|m_a| m_b) (D_b / D_a)**(1/2 - alpha) exp(-integral from a to b of m / D), m the drift as given,
     m_a and m_b its slopes; alpha = 0 (Ito), 1/2 (Stratonovich), 1 (isothermal).
     """
-    crossing.check_one_axis("the low-noise formula")
+    crossing.check_one_axis()
     return crossing.over_drift
 
 
@@ -222,7 +222,7 @@ def exact_integral(crossing: Crossing) -> ClosedForm:
     tau = S(x, r) / S(l, r) integral_l^x S(l, z) exp(psi(z)) dz + S(l, x) / S(l, r) integral_x^r S(z, r) exp(psi(z)) dz.
     Absorbing walls count as target.
     """
-    crossing.check_one_axis("the integral")
+    crossing.check_one_axis()
     start = float(crossing.start[0])
     lower, upper = reach(Line(crossing.problem), start, crossing.target)
     ends, absorbing = (lower.place, upper.place), (lower.absorbs, upper.absorbs)

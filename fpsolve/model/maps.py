@@ -8,7 +8,7 @@ there are, so that grids of n, n/2 and n/4 cells follow the same map.
     stretched    x = centre + scale sinh(w)              finite: even near the centre, in proportion to |x| beyond
     unbounded    x = centre + scale w / (1 - w**2)       w = 1 is infinity, and powers of 1/x are powers of 1 - w
                  w linear in u between its values at the ends
-    refined      any of these, with du/dx multiplied around some places
+    refined      any of these, with more cells around some places: du/dx grows as 1/distance towards them
 """
 
 from __future__ import annotations
@@ -22,34 +22,52 @@ from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ellipkinc
 
 from fpsolve.errors import CaseError
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-# Width of a refinement that gives none, as a share of the cells.
-DEFAULT_WIDTH = 0.1
-# The bump sech(z)**2 is below rounding beyond this; periodic images further away are left out.
-END_OF_BUMP = 20.0
-# Nodes of the table from which Newton's method starts: over the whole axis, and over each bump, out to z = 10. They
-# are so close that the third step is below rounding.
-NODES_OF_AXIS, NODES_OF_BUMP = 1025, 1281
-NEWTON_STEPS = 3
+# The table from which Newton's method starts has a node for every such step of asinh(distance / width), so that the
+# density changes by 6 % between two. Linear interpolation is then 5e-4 off, and Newton's third step below rounding.
+STEP_OF_TABLE, NEWTON_STEPS = 1.0 / 16.0, 3
+# Rounding of a position may be this share of a width: a few thousand floating-point numbers lie within one.
+FINEST_WIDTH = 1e-12
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """A place around which the cells of an axis are finer: du/dx is multiplied by 1 + (by - 1) sech((x - at)/width)**2.
+    """A place around which the cells of an axis are finer, in proportion to the distance from it.
 
-    at, width: [length]; by: at least 1. At `at` the cells are `by` times finer than away from it; half of that is left
-    0.9 widths away. Without a width it is a tenth of the cells that lie around `at` before. (On a stretched axis the
-    distance is counted in cells, and `width` is what it is at `at`.)
+    The density of cells du/dx is multiplied by
+
+        1 + (by - 1) / sqrt(1 + ((x - at) / width)**2)
+
+    and then scaled to the same number of cells as without. They are equal within one width (of a layer, well or kink)
+    of `at`, and beyond grow in proportion to the distance, up to by widths away. As every factor of ten in distance
+    takes the same number of cells, one entry reaches any depth. `by` compares `at` with places so far away that the
+    refinement is not felt; compared with the axis without it, cells at `at` are by / (1 + (by - 1) m) times as fine, m
+    the mean of the inverse root over the axis.
+
+    Without a width it is such that m = 1 / (by + 1). Of an entry alone, that makes cells (by + 1) / 2 times as fine at
+    `at` as without it, and nowhere twice as wide. A width that is given should hold some of the cells that it gets: of
+    a peak between two cell centres the grid would feel nothing.
+
+    at, width: [length]; by: at least 1. On a stretched axis the distance is counted in cells, and `width` is what it is
+    at `at`. On a periodic axis, of period P, (x - at) / width is sin(pi (x - at) / P) P / (pi width).
     """
 
     at: float
     by: float
     width: float | None = None
+
+    def case_text(self, precision: float) -> str:
+        """The entry of a case file, `at` to a precision [length] and the others to two digits."""
+        at = round(self.at, max(0, math.ceil(-math.log10(precision)))) + 0.0
+        width = "" if self.width is None else f", width = {self.width:.2g}"
+        return f"{{ at = {at:.15g}, by = {float(f'{self.by:.2g}'):g}{width} }}"
 
 
 class AbstractMap(abc.ABC):
@@ -144,17 +162,62 @@ class Stretched(AbstractMap):
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A peak of the density of cells, 1 / sqrt(1 + z**2), over the share t of the base.
+
+    z = (t - place) / width; with `around`, of period 1, z = sin(pi (t - place)) / (pi width).
+    """
+
+    place: float
+    width: float
+    around: bool = False
+
+    def density(self, share: FloatArray) -> FloatArray:
+        """1 / sqrt(1 + z**2); 1 at the place."""
+        away = share - self.place
+        return np.asarray(
+            1.0 / np.hypot(1.0, np.sin(np.pi * away) / (np.pi * self.width) if self.around else away / self.width)
+        )
+
+    def integral(self, share: FloatArray) -> FloatArray:
+        """The integral of the density from the place: width asinh(z).
+
+        Around it is the elliptic integral F(pi (t - place) | m) / pi, m = -1 / (pi width)**2, which grows by the same
+        over every period (Abramowitz & Stegun 1964, 17.2.7).
+        """
+        away = share - self.place
+        if not self.around:
+            return np.asarray(self.width * np.arcsinh(away / self.width))
+        return np.asarray(ellipkinc(np.pi * away, -1.0 / (np.pi * self.width) ** 2) / np.pi)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the density over the axis."""
+        ends = self.integral(np.array([0.0, 1.0]))
+        return float(ends[1] - ends[0])
+
+    @property
+    def nodes(self) -> FloatArray:
+        """Shares in [0, 1], a step of the table apart."""
+        ends = np.array([-0.5, 0.5]) if self.around else np.array([0.0, 1.0]) - self.place
+        first, last = np.arcsinh(ends / self.width)
+        steps = math.ceil((last - first) / STEP_OF_TABLE)
+        found = self.place + self.width * np.sinh(np.linspace(first, last, steps + 1))
+        return np.asarray(found % 1.0 if self.around else np.clip(found, 0.0, 1.0))
+
+
+@final
 @dataclass(frozen=True)
 class Refined(AbstractMap):
     """Another map with more cells around some places.
 
-    With t the share of the base, du/dt is in proportion to 1 + sum of excess sech((t - place)/width)**2, whose integral
-    is a sum of tanh; t(u) follows by Newton's method. Where the axis is periodic, so are the bumps.
+    With t the share of the base, du/dt is in proportion to 1 + sum of excess times peak, whose integral is closed; t(u)
+    follows by Newton's method. Where the axis is periodic, so are the peaks.
     """
 
     base: AbstractMap
-    places: tuple[float, ...]  # in shares of the base, as are
-    widths: tuple[float, ...]
+    peaks: tuple[Peak, ...]
     excesses: tuple[float, ...]
     period: float | None = None  # [length]
 
@@ -180,47 +243,37 @@ class Refined(AbstractMap):
         return self.base.stretch(base_share) * (self._total / self._density(base_share))
 
     @cached_property
-    def _bumps(self) -> tuple[tuple[float, float, float], ...]:
-        """(place, width, excess) of every bump, the periodic images of a bump included."""
-        bumps = []
-        for place, width, excess in zip(self.places, self.widths, self.excesses, strict=True):
-            reach = 0 if self.period is None else math.ceil(END_OF_BUMP * width) + 1
-            bumps += [(place + turn, width, excess) for turn in range(-reach, reach + 1)]
-        return tuple(bumps)
-
-    @cached_property
     def _total(self) -> float:
         return float(self._cumulative(np.array(1.0)))
 
     @cached_property
     def _table(self) -> tuple[FloatArray, FloatArray]:
         """Shares, and those of the base, from which Newton's method starts."""
-        around = np.linspace(-10.0, 10.0, NODES_OF_BUMP)
-        nodes = [np.linspace(0.0, 1.0, NODES_OF_AXIS)]
-        nodes += [np.clip(place + width * around, 0.0, 1.0) for place, width, _ in self._bumps]
-        found = np.unique(np.concatenate(nodes))
+        found = np.unique(np.concatenate([np.array([0.0, 1.0]), *(peak.nodes for peak in self.peaks)]))
         return self._cumulative(found) / self._total, found
 
     def _base_share(self, share: FloatArray) -> FloatArray:
-        """t(u) for u in [0, 1]."""
-        found = np.interp(share, *self._table)
+        """t(u) for u in [0, 1]; Newton's method, held between two nodes of the table."""
+        shares, nodes = self._table
+        found = np.interp(share, shares, nodes)
+        after = np.clip(np.searchsorted(shares, share), 1, nodes.size - 1)
         for _ in range(NEWTON_STEPS):
             excess = self._cumulative(found) - share * self._total
-            found = np.clip(found - excess / self._density(found), 0.0, 1.0)
+            found = np.clip(found - excess / self._density(found), nodes[after - 1], nodes[after])
         return np.where(share >= 1.0, 1.0, np.where(share <= 0.0, 0.0, found))
 
     def _density(self, base_share: FloatArray) -> FloatArray:
         """du/dt times the total."""
         density = np.ones_like(base_share)
-        for place, width, excess in self._bumps:
-            density += excess * (1.0 - np.tanh((base_share - place) / width) ** 2)
+        for peak, excess in zip(self.peaks, self.excesses, strict=True):
+            density += excess * peak.density(base_share)
         return density
 
     def _cumulative(self, base_share: FloatArray) -> FloatArray:
         """The integral of the density from 0."""
         integral = np.array(base_share)
-        for place, width, excess in self._bumps:
-            integral += excess * width * (np.tanh((base_share - place) / width) + math.tanh(place / width))
+        for peak, excess in zip(self.peaks, self.excesses, strict=True):
+            integral += excess * (peak.integral(base_share) - peak.integral(np.array(0.0)))
         return integral
 
 
@@ -239,17 +292,9 @@ def axis_map(
     base = _base(where, bounds, scale, centre, periodic)
     if not refine:
         return base
-    length = bounds[1] - bounds[0]
     even = base or Even(*bounds)
-    places, widths = [], []
-    for number, refinement in enumerate(refine):
-        _check(f"{where}.refine.{number}", refinement, bounds)
-        place = even.share(np.array(refinement.at, dtype=np.float64))
-        share = DEFAULT_WIDTH if refinement.width is None else refinement.width / float(even.stretch(place))
-        places.append(float(place))
-        widths.append(share)
-    excesses = tuple(refinement.by - 1.0 for refinement in refine)
-    return Refined(even, tuple(places), tuple(widths), excesses, length if periodic else None)
+    peaks = tuple(_peak(f"{where}.refine.{number}", one, even, bounds, periodic) for number, one in enumerate(refine))
+    return Refined(even, peaks, tuple(one.by - 1.0 for one in refine), bounds[1] - bounds[0] if periodic else None)
 
 
 def _base(
@@ -278,6 +323,33 @@ def _base(
     return Stretched(lower, upper, middle if centre is None else centre, scale)
 
 
+def _peak(where: str, refinement: Refinement, base: AbstractMap, bounds: tuple[float, float], periodic: bool) -> Peak:
+    """The peak that a refinement adds to the density of cells."""
+    _check(where, refinement, bounds)
+    at = np.array(refinement.at, dtype=np.float64)
+    place, stretch = float(base.share(at)), float(base.stretch(base.share(at)))
+    given = refinement.width
+    share = _default_width(place, refinement.by, periodic) if given is None else given / stretch
+    finest = FINEST_WIDTH * max(stretch, abs(refinement.at))
+    if share * stretch < finest:
+        found = f"it makes cells finer over a width of {share * stretch:.2g}"
+        required = f"Positions there are told apart over widths of at least {finest:.2g}"
+        key, remedy = ("by", "Use fewer") if given is None else ("width", "Use a wider one")
+        raise CaseError(f"{where}.{key}", found, required, remedy)
+    return Peak(place, share, periodic)
+
+
+def _default_width(place: float, by: float, around: bool) -> float:
+    """The width, in shares, of a peak whose mean is 1 / (by + 1).
+
+    The mean is width (asinh((1 - place) / width) + asinh(place / width)), or somewhat more around: it rises from 0 to
+    1, is above 0.88 for 1, and below 1 / (by + 1) for a thousandth of that unless by is beyond 1e200.
+    """
+    wanted = 1.0 / (by + 1.0)
+    lowest = math.log(1e-3 * wanted)
+    return math.exp(brentq(lambda log: Peak(place, math.exp(log), around).mean - wanted, lowest, 0.0, xtol=1e-14))
+
+
 def _check(where: str, refinement: Refinement, bounds: tuple[float, float]) -> None:
     at, by, width = refinement.at, refinement.by, refinement.width
     if not (math.isfinite(at) and bounds[0] <= at <= bounds[1]):
@@ -288,4 +360,4 @@ def _check(where: str, refinement: Refinement, bounds: tuple[float, float]) -> N
     length = bounds[1] - bounds[0]
     if width is not None and not 0.0 < width < length:
         required = "It must be above 0 and below the length of the axis"
-        raise CaseError(f"{where}.width", f"it is {width:g}", required, "Leave it out for a tenth of the cells")
+        raise CaseError(f"{where}.width", f"it is {width:g}", required, "Leave it out for one that suits by")

@@ -202,6 +202,9 @@ class Report:
             "tail_mass": "beside the walls",
         }
         shown = [f"{text} {values[key]:.1g}" for key, text in words.items() if values[key] is not None]
+        first = None if self.escape is None else self.escape.times["mean_first_passage_time"].estimate
+        if first is not None and first.order is not None:
+            shown.append(f"order {first.order:.1f}")
         if self.cells_across and (least := min(self.cells_across.values())) < math.inf:
             shown.append(f"cells across the narrowest well or saddle {least:.2g}")
         asked = self.rest or self.motion or self.escape or self.spectrum

@@ -145,6 +145,11 @@ def _current_units(grid: Grid) -> str:
     return "{axis}/(time*" + "*".join(grid.names) + ")"
 
 
+def _flux_share_units(grid: Grid) -> str:
+    """Of a current of total flux 1, to be completed with the axis."""
+    return "{axis}/(" + "*".join(grid.names) + ")"
+
+
 def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     names = grid.names
     _write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", _density_units(grid))
@@ -200,7 +205,8 @@ def _write_escape(file: Any, grid: Grid, escape: Escape) -> None:
     words = "density while as much enters at the start as leaves through the target"
     _write(file, "escape_density", names, grid.shaped(escape.density), words, _density_units(grid))
     current = grid.shaped(escape.current)
-    _write_vector(file, "escape_current", names, current, "current of the escape_density", _current_units(grid))
+    words = "current from the start to the target, total flux 1"
+    _write_vector(file, "escape_current", names, current, words, _flux_share_units(grid))
     if (lasting := escape.quasi_stationary_density) is not None:
         words = "density that decays as a whole into the target"
         _write(file, "quasi_stationary_density", names, grid.shaped(lasting), words, _density_units(grid))
@@ -215,7 +221,7 @@ def _write_transition(file: Any, grid: Grid, escape: Escape) -> None:
         words = f"probability to have visited the core {path.core.name} later than {escape.target.name}"
         _write(file, "backward_committor", names, back, words, "1")
         current, words = grid.shaped(path.current), "current of the transitions from core to target, total flux 1"
-        _write_vector(file, "reactive_current", names, current, words, "{axis}/(" + "*".join(names) + ")")
+        _write_vector(file, "reactive_current", names, current, words, _flux_share_units(grid))
     if (running := escape.running) is not None:
         along = ("running_flux_time",)
         file.dimensions[along[0]] = running.times.size

@@ -22,7 +22,7 @@ LN_10 = math.log(10.0)
 
 def terrain_lines(terrain: Terrain) -> list[str]:
     """Minima with their share and the mean times between them; saddles; paths; assumptions."""
-    lines = [] if terrain.chosen is None else [f"chosen   {terrain.chosen}"]
+    lines = [] if terrain.chosen is None else [f"Chosen   {part}" for part in terrain.chosen.split("; ")]
     lines += [] if terrain.basins is None else _basin_lines(terrain.basins, terrain.chain)
     lines += [f"  no rates between basins: {reason}" for name, reason in terrain.absent.items() if name == "chain"]
     lines += [_path_line(number, path) for number, path in enumerate(terrain.paths, 1) if path.action is not None]
@@ -31,7 +31,7 @@ def terrain_lines(terrain: Terrain) -> list[str]:
 
 def _basin_lines(basins: Basins, chain: CoarseChain | None) -> list[str]:
     shown = range(min(len(basins.minima), MOST_SHOWN))
-    head = "" if chain is None else "share at rest   log10 mean time to " + " ".join(f"{to + 1:>9d}" for to in shown)
+    head = "" if chain is None else "share at rest   log10 time to core of " + " ".join(f"{to + 1:>9d}" for to in shown)
     count = f"{len(basins.minima)} basin{'s' if len(basins.minima) != 1 else ''} of the loss"
     lines = [f"{count:<40s}{'loss':>10s}   {head}".rstrip()]
     for number in shown:
@@ -40,7 +40,7 @@ def _basin_lines(basins: Basins, chain: CoarseChain | None) -> list[str]:
         row = f"  {number + 1}  {place:<35s}{round(minimum.loss, 12):10.4g}"
         if chain is not None:
             times = " ".join(_power(value) for value in chain.log_mean_times[number, list(shown)])
-            row += f"   {chain.shares[number]:13.4g}   {'':18s}{times}"
+            row += f"   {chain.shares[number]:13.4g}   {'':21s}{times}"
         lines.append(row)
     return lines + [_saddle_line(basins, saddle) for saddle in basins.saddles[:MOST_SHOWN]]
 
@@ -51,10 +51,12 @@ def _power(logarithm: float) -> str:
 
 def _saddle_line(basins: Basins, saddle: Saddle) -> str:
     place = describe(basins.problem.grid, saddle.point.position)
-    heights = saddle.thermal_heights or saddle.heights
-    unit = "thermal energies" if saddle.thermal_heights is not None else "(loss)"
     one, other = (number + 1 for number in saddle.basins)
-    return f"  saddle {place}: {heights[0]:.4g} {unit} above {one}, {heights[1]:.4g} above {other}"
+    if saddle.thermal_heights is None:
+        heights = saddle.heights
+        return f"  saddle {place}: loss {heights[0]:.4g} above minimum {one}, {heights[1]:.4g} above {other}"
+    heights = saddle.thermal_heights
+    return f"  saddle {place}: {heights[0]:.4g} thermal energies above minimum {one}, {heights[1]:.4g} above {other}"
 
 
 def _path_line(number: int, path: Path) -> str:
@@ -71,7 +73,7 @@ def _assumption_line(found: Assumptions) -> str:
         changes = f"{found.curvature_change_at_minimum:.2g} at the minimum, {found.curvature_change_at_saddle:.2g}"
         parts.append(f"H changes within the thermal width by {changes} at the saddle")
     if found.log_relaxation_over_escape is not None:
-        parts.append(f"relaxation/escape time 1e{found.log_relaxation_over_escape / LN_10:.1f}")
+        parts.append(f"relaxation/escape time 10^{found.log_relaxation_over_escape / LN_10:.1f}")
     return f"  theory assumes: {' · '.join(parts) or found.reason}"
 
 

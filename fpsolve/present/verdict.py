@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fpsolve.analyse.escape import Escape, EscapeTime
@@ -20,7 +21,7 @@ THEORY_WORDS = {
     "kramers": "Kramers",
     "eyring_kramers": "Eyring-Kramers",
     "langer": "Langer",
-    "irreversible_eyring_kramers": "irreversible Eyring-Kramers",
+    "irreversible_eyring_kramers": "Bouchet-Reygner",
     "low_noise": "low noise",
     "exact_integral": "exact integral",
 }
@@ -37,6 +38,9 @@ def escape_lines(escape: Escape) -> list[str]:
     for name, time in escape.times.items():
         versus = "" if name == "mean_first_passage_time" else f"{_versus(time.log_time, first):11.0e}"
         lines.append(_row(_words(name, escape), time.log10, time.value, _error(time), versus))
+        if name == "mean_first_passage_time" and time.estimate is not None and time.estimate.error is not None:
+            limit = time.estimate
+            lines.append(_row("  in the limit of fine cells (+- is of this)", limit.log10, limit.extrapolated))
         if time.standard_deviation is not None:
             lines.append(_row("  its standard deviation", None, time.standard_deviation))
     lines += [_absent(TIME_WORDS[name], reason) for name, reason in escape.absent.items()]
@@ -79,26 +83,41 @@ def _fitted(words: str) -> str:
 
 
 def _absent(words: str, reason: str | None) -> str:
-    return f"  {words:<{LEFT - 2}s}{'-':>12s}   {reason}"
+    return f"  {_fitted(words):<{LEFT - 2}s}{'-':>12s}   {reason}"
 
 
 def _theory_lines(escape: Escape, first: float) -> list[str]:
-    """One line for each closed form; those of Xie et al. share one where none of them has a value."""
-    forms = dict(escape.theory)
-    xie = [forms.pop(f"xie_{convention}") for convention in XIE]
-    lines = [_theory_line(THEORY_WORDS[name], form, first) for name, form in forms.items()]
-    if all(form.log_time is None for form in xie):
-        return [*lines, _absent("Xie et al. 2021", xie[0].reason)]
-    share = xie[0].detail["s"]
-    names = [f"Xie et al. 2021, s = {share:.2f} ({convention} prefactor)" for convention in XIE.values()]
-    return lines + [_theory_line(words, form, first) for words, form in zip(names, xie, strict=True)]
+    """One line for all closed forms that say the same; what speaks against them follows once."""
+    shared: dict[tuple[float | None, str | None], list[str]] = {}
+    for name, form in escape.theory.items():
+        shared.setdefault((form.log_time, form.reason), []).append(_formula(name, form))
+    lines: list[str] = []
+    doubt: str | None = None
+    for (log_time, reason), names in shared.items():
+        if doubt is not None and reason != doubt:
+            lines.append(f"    but {doubt}")
+        doubt = None if log_time is None else reason
+        lines.append(_theory_line(_joined(names), log_time, reason, first))
+    return lines if doubt is None else [*lines, f"    but {doubt}"]
 
 
-def _theory_line(words: str, form: ClosedForm, first: float) -> str:
-    if form.log10 is None or form.log_time is None:
-        return _absent(words, form.reason)
-    row = _row(words, form.log10, form.value, versus=f"{_versus(form.log_time, first):11.0e}")
-    return row if form.applies else f"{row}   but {form.reason}"
+def _formula(name: str, form: ClosedForm) -> str:
+    if not name.startswith("xie_"):
+        return THEORY_WORDS[name]
+    if form.log_time is None:
+        return "Xie et al. 2021"
+    return f"Xie et al., s = {form.detail['s']:.2f} ({XIE[name.removeprefix('xie_')]} prefactor)"
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _theory_line(words: str, log_time: float | None, reason: str | None, first: float) -> str:
+    if log_time is None:
+        return _absent(words, reason)
+    time = ClosedForm(log_time, reason is None, reason)
+    return _row(words, time.log10, time.value, versus=f"{_versus(log_time, first):11.0e}")
 
 
 def _versus(log_time: float, first: float) -> float:

@@ -59,19 +59,21 @@ class Resolvent:
         cells: BoolArray | None = None,
         *,
         plan: Plan | None = None,
-        threads: int = 1,
+        threads: int | None = None,
         extended: bool = False,
     ) -> Resolvent:
         """Factorise, on the active cells or those of a mask: rates to cells that are left out are losses.
 
         shift [1/time]: >= 0. plan: of the same chain on the same cells, where there is one already. threads: more
-        than two are of no use. extended: whether to work with numbers of any range from the start; otherwise only
-        where the times exceed what doubles can hold, which takes about ten times as long.
+        than two are of no use; left out, as many as FPSOLVE_THREADS in the environment allows, else one. extended:
+        whether to work with numbers of any range from the start; otherwise only where the times exceed what doubles
+        can hold, which takes about ten times as long.
 
         Raises CaseError when it cannot fit in memory, RunError where probability cannot get out.
         """
         refuse_too_large(generator.grid)
-        chain = _Chain.of(generator, shift, Plan.of(generator, cells) if plan is None else plan, threads)
+        structure = Plan.of(generator, cells) if plan is None else plan
+        chain = _Chain.of(generator, shift, structure, threads or threads_allowed())
         if not extended:
             resolvent = cls(chain, chain.factors(extended=False))
             if resolvent._longest_time * chain.largest_rate <= LARGEST_TIME:
@@ -201,6 +203,12 @@ def _left_out(generator: Generator, chosen: BoolArray) -> FloatArray:
     total: FloatArray = np.bincount(edges.origin[onward], edges.forward[onward], minlength=size).astype(np.float64)
     total += np.bincount(edges.end[back], edges.backward[back], minlength=size)
     return total
+
+
+def threads_allowed() -> int:
+    """How many threads the environment allows by FPSOLVE_THREADS; one unless it says otherwise."""
+    given = os.environ.get("FPSOLVE_THREADS", "1")
+    return int(given) if given.isdecimal() and int(given) > 0 else 1
 
 
 def memory_needed(grid: Grid) -> float:

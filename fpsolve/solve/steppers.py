@@ -60,7 +60,7 @@ class ImplicitStepper:
 
     @classmethod
     def of(
-        cls, generator: Generator, time_step: float, *, plan: Plan | None = None, threads: int = 1
+        cls, generator: Generator, time_step: float, *, plan: Plan | None = None, threads: int | None = None
     ) -> ImplicitStepper:
         """Factorise 1 - DIAGONAL * time_step * Q, up to a factor. plan, threads: as for `Resolvent`."""
         shift = 1.0 / (DIAGONAL * time_step)
