@@ -104,7 +104,11 @@ def converge(case: Path, overrides: tuple[str, ...], threads: int | None) -> Non
         found = pipeline.converge(case, overrides=overrides)
     except FpsolveError as error:
         _fail(error, case, as_json=False)
-    click.echo("\n\n".join(table.as_text() for table in found.values()))
+    tables: dict[str, list[str]] = {}  # numbers that agree to every digit shown share one
+    for number in found.values():
+        name, _, table = number.as_text().partition("\n")
+        tables.setdefault(table, []).append(name)
+    click.echo("\n\n".join(f"{', '.join(names)}\n{table}" for table, names in tables.items()))
 
 
 def _allow(threads: int | None) -> None:

@@ -18,11 +18,11 @@ from typing import final
 import numpy as np
 
 from fpsolve.discretise import kernels
-from fpsolve.discretise.exponents import exponents, sample
+from fpsolve.discretise.exponents import LocalShape, exponents, sample
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.selling import LONGEST_OFFSET
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, IntArray
 from fpsolve.model.problem import Problem
 
 
@@ -124,11 +124,11 @@ class Cuts:
     gates: tuple[str, ...]
 
 
-def build_edges(problem: Problem, curvature: FloatArray) -> tuple[Edges, Exits]:
+def build_edges(problem: Problem, shape: LocalShape) -> tuple[Edges, Exits]:
     """All edges of a problem, sorted by origin, and the exits through its absorbing walls.
 
     An edge's weight is the mean of its two cells' weights for that offset; weights of one cell only would be
-    first order where the diffusion varies. curvature: see exponents.local_shape.
+    first order where the diffusion varies. shape: see exponents.local_shape.
     """
     entries = lattice(problem)
     offsets, kind = _kinds(entries.offsets)
@@ -143,9 +143,9 @@ def build_edges(problem: Problem, curvature: FloatArray) -> tuple[Edges, Exits]:
         outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
     origin, end, kind, weight = (np.concatenate(column) for column in zip(*inner, strict=True))
     order = np.argsort(origin, kind="stable")
-    edges = _with_rates(problem, curvature, origin[order], end[order], kind[order], offsets, weight[order])
+    edges = _with_rates(problem, shape, origin[order], end[order], kind[order], offsets, weight[order])
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
-    return edges, cut_exits(problem, curvature, _wall_cuts(problem, cells, displacement, weight))
+    return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
 
 
 def _kinds(offsets: IntArray) -> tuple[IntArray, IntArray]:
@@ -174,7 +174,7 @@ def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[I
 
 def _with_rates(
     problem: Problem,
-    curvature: FloatArray,
+    shape: LocalShape,
     origin: IntArray,
     end: IntArray,
     kind: IntArray,
@@ -186,12 +186,12 @@ def _with_rates(
     steps = offsets[kind].T.astype(np.float64)
     sides = (at_cells.take(origin), at_cells.take(end))
     whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
-    bend = 0.5 * (_along(curvature[..., origin], steps) + _along(curvature[..., end], steps))
-    first, middle, last = (
-        _log_widths(problem.grid, start[:, origin] + part * steps, steps) for part in (0.0, 0.5, 1.0)
-    )
-    weight = weight * 2.0 / (np.exp(middle - first) + np.exp(middle - last))
-    forward, backward = _rates(weight, whole, half, _bounded(problem.grid, bend + whole * (last - first), whole))
+    parts = zip(_along(shape, origin, steps), _along(shape, end, steps), strict=True)
+    bend, circulating = (0.5 * (near + far) for near, far in parts)
+    first, middle, last = (_log_lengths(problem, start[:, origin] + part * steps, steps) for part in (0.0, 0.5, 1.0))
+    weight = weight * _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
+    bend = _bounded(bend + whole * (last - first), whole)
+    forward, backward = _rates(weight, whole, half, bend, circulating)
     if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
         _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
@@ -225,54 +225,66 @@ def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight
     return Cuts(cells[entry], displacement[entry], first[entry], share, axis, rows[axis, side], names)
 
 
-def cut_exits(problem: Problem, curvature: FloatArray, cuts: Cuts) -> Exits:
-    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own curvature)."""
+def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
+    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own shape)."""
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
     whole, half, unresolved = exponents(problem, start, steps)
     # The weight is that of the whole edge midway, or at a wall, beyond which there is nothing, that of the cell.
     known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
-    first, wanted, last = (_log_widths(problem.grid, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
-    weight = cuts.weight * np.exp(_log_widths(problem.grid, known, steps) - wanted) / cuts.fraction
-    bend = _along(curvature[..., cuts.cell], steps) + whole * (last - first)
-    rate, _ = _rates(weight, whole, half, _bounded(problem.grid, bend, whole))
+    first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
+    weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
+    bend, circulating = _along(shape, cuts.cell, steps)
+    bend = _bounded(bend + whole * (last - first), whole)
+    rate, _ = _rates(weight, whole, half, bend, circulating)
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
 
 
-def _rates(weight: FloatArray, whole: FloatArray, half: FloatArray, bend: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Forward and backward rates [1/time] of edges; see kernels.log_conductance for the formula."""
+def _rates(weight: FloatArray, *exponent: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Forward and backward rates [1/time] of edges; see kernels.log_conductance for the formula and its arguments."""
     forward, backward = np.empty_like(weight), np.empty_like(weight)
-    kernels.rates(weight, whole, half, bend, forward, backward)
+    kernels.rates(weight, *exponent, forward, backward)
     return forward, backward
 
 
-def _log_widths(grid: Grid, index: FloatArray, steps: FloatArray) -> FloatArray:
-    """Logarithm of width**2 at index coordinates (axes, edges) along the given steps, (edges,); 0 where all are equal.
+def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> FloatArray:
+    """ln(step . D^-1 step) at index coordinates (axes, edges), D in index units, (edges,); 0 where all are equal.
 
-    For a step along several axes it is the mean of theirs. Weights go as 1 / width**2, so that a map makes them vary
-    along an edge. Two things keep the error of a barrier as small as on equal cells, far below second order: the
-    weight midway in place of the mean of both ends; and in kernels.log_conductance, where Z**2 - curvature must
-    vanish in the mean over a barrier, curvature + Z (rise of ln width**2), by which integration by parts says it does.
+    The squared length of a step as diffusion measures it: weights vary along an edge as 1 / length**2, by the map of
+    an axis and by D alike. They change their offsets from place to place; the length does not. Two things keep the
+    error of a barrier as small as for constant D on equal cells, far below second order: the weight midway in place
+    of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.log_conductance.
     """
-    if grid.even:
+    constant = problem.diffusion.constant
+    if problem.grid.even and constant is not None:
         return np.zeros(index.shape[1])
-    along = steps != 0.0
-    return np.asarray(2.0 * (along * np.log(grid.stretch(index))).sum(axis=0) / along.sum(axis=0))
+    lengths = problem.grid.stretch(index) * steps
+    if constant is not None:
+        return np.asarray(np.log((lengths * np.linalg.solve(constant, lengths)).sum(axis=0)))
+    matrices = np.moveaxis(problem.diffusion.matrix(problem.grid.positions(index)), -1, 0)
+    return np.asarray(np.log((lengths.T * np.linalg.solve(matrices, lengths.T[..., None])[..., 0]).sum(axis=1)))
 
 
-def _bounded(grid: Grid, curvature: FloatArray, whole: FloatArray) -> FloatArray:
+def _within_e(factor: FloatArray) -> FloatArray:
+    """The weight midway over the mean of both ends, as far as it can be trusted.
+
+    Where D dips between two cells that do not see it, as at a floor, the bottom does not make an edge's resistance.
+    """
+    return np.asarray(np.clip(factor, np.exp(-1.0), np.exp(1.0)))
+
+
+def _bounded(curvature: FloatArray, whole: FloatArray) -> FloatArray:
     """The curvature where it can be trusted: on the vast cells far out on an axis its differences mean nothing.
 
     So bounded it changes no rate by more than a factor of e, and none where wells are at least a fifth of a cell wide.
     """
-    if grid.even:
-        return curvature
     most = np.maximum(24.0, 4.0 * np.abs(whole))
     return np.clip(curvature, -most, most)
 
 
-def _along(matrices: FloatArray, steps: FloatArray) -> FloatArray:
-    """Step . matrix . step for each edge."""
-    return np.einsum("ijp,ip,jp->p", matrices, steps, steps)
+def _along(shape: LocalShape, cells: IntArray, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Step . curvature . step and circulation . step at some cells, (edges,)."""
+    bend = np.einsum("ijp,ip,jp->p", shape.curvature[..., cells], steps, steps)
+    return bend, np.einsum("ip,ip->p", shape.circulation[:, cells], steps)

@@ -77,7 +77,8 @@ def exponents(
     """phi(1) and phi(1/2) along segments, and how many of them are not resolved.
 
     start, displacement: (axes, segments), in cells. phi(s) = potential difference + integral of the remainder by
-    Simpson's rule; phi(1/2) integrates the same parabola: (5 b(0) + 8 b(1/2) - b(1)) / 24.
+    Simpson's rule; phi(1/2) integrates the same parabola: (5 b(0) + 8 b(1/2) - b(1)) / 24. A circulation counts as
+    straight there: phi(1/2) - phi(1)/2 is the bulge of ln P at rest.
     """
     first, last = sides or (sample(problem, start), sample(problem, start + displacement))
     middle = sample(problem, start + 0.5 * displacement)
@@ -91,6 +92,8 @@ def exponents(
         rough = np.flatnonzero((bend > ROUGH_EXPONENT) | jumps)
         if rough.size:
             whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
+    if circulates(problem):
+        half = 0.5 * whole
     if first.potential is not None and middle.potential is not None and last.potential is not None:
         whole += last.potential - first.potential
         half += middle.potential - first.potential
@@ -124,17 +127,51 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
     return halves.sum(axis=0), halves[0], int(np.unique(segment[open_]).size) if open_.any() else 0
 
 
-def local_shape(problem: Problem) -> tuple[FloatArray, FloatArray]:
-    """Slope (axes, cells) and |Hessian| (axes, axes, cells) of the local log equilibrium P, in index units.
+@final
+@dataclass(frozen=True, slots=True)
+class LocalShape:
+    """What the local log equilibrium P looks like around every cell, in index units; it enters corrections only.
 
-    By differences over the grid (they enter a correction and diagnostics only); |.| acts on the eigenvalues of the
-    symmetric part.
+    curvature: |Hessian|, (axes, axes, cells), |.| acting on the eigenvalues of the symmetric part; circulation: the
+    part of beta that is no gradient of ln P at rest, (axes, cells).
     """
-    return _shape(problem.grid, sample(problem, problem.grid.indices().astype(np.float64)))
+
+    curvature: FloatArray
+    circulation: FloatArray
+
+
+def circulates(problem: Problem) -> bool:
+    """Whether a part of beta is known to be no gradient: D = T M, and a drift besides that of the loss.
+
+    On a line nothing can circulate.
+    """
+    remains = problem.temperature is not None and problem.exponent.remainder is not None
+    return remains and problem.grid.dimensions > 1
+
+
+def local_shape(problem: Problem) -> LocalShape:
+    """The local shape, by differences over the grid.
+
+    Where beta circulates, ln P at rest is taken to rise along grad(potential), and as fast as the equation of large
+    deviations says, q . D (q - beta) = 0: q is the projection of beta on that direction, whatever the other part of
+    the drift. Where that runs along the level lines of the loss, q is the gradient of -loss/T itself. The curvature
+    is then the potential's. Elsewhere all of beta counts as gradient.
+    """
+    grid = problem.grid
+    at_cells = sample(problem, grid.indices().astype(np.float64))
+    slope, curvature = _shape(grid, at_cells)
+    if at_cells.potential is None or not circulates(problem):
+        return LocalShape(curvature, np.zeros_like(slope))
+    rise, curvature = _shape(grid, Sample(at_cells.potential, None))
+    widths = grid.stretch()
+    across = np.einsum("ijp,jp->ip", problem.diffusion_at_cells / (widths[:, None] * widths), rise)
+    length = (across * rise).sum(axis=0)
+    share = np.divide((across * slope).sum(axis=0), length, out=np.zeros_like(length), where=length > 0.0)
+    return LocalShape(curvature, slope - share * rise)
 
 
 def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
-    """Slope and |Hessian| of what is sampled at the cells."""
+    """Slope (axes, cells) and |Hessian| of what is sampled at the cells."""
     slope = np.zeros((grid.dimensions, grid.size))
     if at_cells.slope is not None:
         slope += at_cells.slope

@@ -18,7 +18,7 @@ import scipy.sparse as sparse
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
-from fpsolve.discretise.exponents import local_shape
+from fpsolve.discretise.exponents import LocalShape, local_shape
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -35,12 +35,12 @@ MOST_TURNS = 160  # every third one bisects: enough for a level set that jumps
 class Generator:
     """Rates between the cells of a problem.
 
-    curvature: |Hessian| of the local log equilibrium density, (axes, axes, cells), in index units; needed to cut edges.
+    shape: what the log equilibrium looks like around every cell; needed to cut edges.
     active: cells that hold probability, (cells,); those of an absorbed target do not, and have no edges.
     """
 
     problem: Problem
-    curvature: FloatArray
+    shape: LocalShape
     edges: Edges
     exits: Exits
     active: BoolArray
@@ -48,9 +48,9 @@ class Generator:
     @classmethod
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls."""
-        _, curvature = local_shape(problem)
-        edges, exits = build_edges(problem, curvature)
-        return cls(problem, curvature, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
+        shape = local_shape(problem)
+        edges, exits = build_edges(problem, shape)
+        return cls(problem, shape, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
 
     @property
     def grid(self) -> Grid:
@@ -166,7 +166,7 @@ class Generator:
         crossing, outer, step = self._crossing(inside)
         only = np.zeros(outer.size, dtype=np.int64)
         cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,))
-        cut = cut_exits(self.problem, self.curvature, cuts)
+        cut = cut_exits(self.problem, self.shape, cuts)
         kept = self.exits.select(~inside[self.exits.cell])
         staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
         return replace(self, edges=staying, exits=kept.joined(cut), active=self.active & ~inside)

@@ -30,30 +30,45 @@ def curvature_share(z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def log_conductance(whole, half, curvature):  # type: ignore[no-untyped-def]
+def log_conductance(whole, half, curvature, circulating):  # type: ignore[no-untyped-def]
     """Logarithm of (forward rate / weight) of an edge; backward = forward exp(-Z), so the equilibrium is exact.
 
-    With phi = ln of the equilibrium density along the edge, phi(0) = 0, phi(1/2) = half, phi(1) = Z = whole, and
-    m = phi(1/2) - Z/2 its bulge:
+    With phi = ln of the local equilibrium density along the edge, phi(0) = 0, phi(1/2) = half, phi(1) = Z = whole,
+    m = phi(1/2) - Z/2 its bulge, and c = circulating the part of Z that is no difference of ln p at rest, q = Z - c:
 
-        ln(forward / weight) = ln B(-Z) + share(Z) (m + curvature / 24),   B(z) = z / (exp(z) - 1)
+        ln(forward / weight) = ln B(-q) + ln B(-c) + share(Z) (m + curvature / 24),   B(z) = z / (exp(z) - 1)
 
-    B alone is Scharfetter & Gummel's (1969): it moves a uniform density with exactly the right drift, but is wrong
-    by h**2 phi''/12 at a barrier. Adding m (= -h**2 phi''/8) makes the edge a midpoint rule for the barrier's
-    resistance, the integral of exp(-phi), up to the drift's correction factor 1 - Z**2/24. That factor does no harm
-    across the barrier, where the integral of (phi'**2 - phi'') exp(-phi) vanishes, nor along it, where that of
-    (phi'**2 + phi'') exp(phi) does, provided that its Z**2 comes with minus |h**2 phi''| as measured by
-    curvature = e . |Hessian of phi| . e. So one rate serves transients and barriers alike.
+    Without circulation (c = 0) B(-Z) alone is Scharfetter & Gummel's (1969): it moves a uniform density with exactly
+    the right drift, but is wrong by h**2 phi''/12 at a barrier. Adding m (= -h**2 phi''/8) makes the edge a midpoint
+    rule for the barrier's resistance, the integral of exp(-phi) / D, with the weight midway along the edge, up to the
+    drift's correction factor 1 - Z**2/24. That factor does no harm across the barrier, nor along it, provided that
+    its Z**2 comes with minus the curvature: integration by parts of phi' (exp(-phi))' / D gives
+
+        integral of (phi'**2 - phi'' + phi' (ln D)') exp(-phi) / D = 0   across the barrier,
+        integral of (phi'**2 + phi'' + phi' (ln D)') exp(phi) D = 0      along it,
+
+    so that curvature = |h**2 phi''| - Z (rise of ln D along the edge) serves both; |h**2 phi''| is e . |Hessian| . e
+    of ln p. So one rate serves transients and barriers alike.
+
+    With circulation: where p is exponentially small its logarithm, rising by q along an edge, obeys the equation of
+    large deviations (Freidlin & Wentzell), of the continuum and of the chain
+
+        sum over edges of weight q (q - Z) = 0,   sum over edges of forward (exp(-q) - 1) + backward (exp(q) - 1) = 0.
+
+    With forward = weight B(-q) B(-c) they are the same, edge by edge, for any Z: the exponent of a barrier is right
+    however large Z is. B(-Z) in its place adds weight q**2 c**2 / 12, which is never negative, so that every barrier
+    comes out too low: by 12 of 50 in ln(time) where q and c reach 4. Bulge and curvature are those of ln p at rest.
     """
     bulge = half - 0.5 * whole
-    return log_bernoulli(-whole) + curvature_share(whole) * (bulge + curvature / 24.0)
+    fitted = log_bernoulli(circulating - whole) + log_bernoulli(-circulating)
+    return fitted + curvature_share(whole) * (bulge + curvature / 24.0)
 
 
 @njit(cache=True)
-def rates(weight, whole, half, curvature, forward, backward):  # type: ignore[no-untyped-def]
+def rates(weight, whole, half, curvature, circulating, forward, backward):  # type: ignore[no-untyped-def]
     """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole)."""
     for edge in range(weight.size):
-        g = log_conductance(whole[edge], half[edge], curvature[edge])
+        g = log_conductance(whole[edge], half[edge], curvature[edge], circulating[edge])
         forward[edge] = weight[edge] * math.exp(g)
         backward[edge] = weight[edge] * math.exp(g - whole[edge])
 
