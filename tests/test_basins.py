@@ -505,7 +505,7 @@ def test_a_basin_as_a_region():
     """Its surface lies within a third of a cell of the ridge; its weights on coarser grids keep the volume."""
     problem = problem_of(turned("(u**2 - 1)**2", "v**2"), x=(-2.4, 2.4, 60), y=(-2.4, 2.4, 60))
     region = basin_region(find_basins(problem), 0)
-    assert region.name == "basin of x = -0.921061, y = -0.389418"
+    assert region.name == "basin of (-0.921, -0.389)"
     along, across = np.meshgrid(np.linspace(-2.0, 2.0, 33), [-0.33 * 0.08, 0.33 * 0.08])
     ridge = np.array([np.cos(0.4) * across - np.sin(0.4) * along, np.sin(0.4) * across + np.cos(0.4) * along])
     levels = region.level(ridge.reshape(2, -1)).reshape(2, -1)
@@ -516,6 +516,20 @@ def test_a_basin_as_a_region():
         assert region.weights(grid).mean() == pytest.approx(0.5, abs=1e-6)  # by symmetry
         killed = Generator.of(problem.on(grid)).killed(region)
         assert killed.active.mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("loss", "axis", "names"),
+    [
+        ("(x**2 - 1)**2", (-2.0, 2.0, 60), ["x = -1", "x = 1"]),
+        ("(x**2 - 0.8483)**2", (-2.0, 2.0, 60), ["x = -0.921", "x = 0.921"]),
+        ("((x - 1000)**2 - 1)**2", (998.0, 1002.0, 60), ["x = 999", "x = 1001"]),  # three digits would not do
+        ("(x**2 - 1e6)**2", (-2e3, 2e3, 60), ["x = -1e+03", "x = 1e+03"]),
+    ],
+)
+def test_names_of_basins_are_short_and_different(loss, axis, names):
+    basins = find_basins(problem_of(loss, x=axis))
+    assert [basin_region(basins, number).name for number in (0, 1)] == [f"basin of {name}" for name in names]
 
 
 def test_a_basin_that_wraps_round():

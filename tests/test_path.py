@@ -237,3 +237,48 @@ def test_a_saddle_that_does_not_lead_to_the_minimum():
         most_probable_path(with_loss(box((60, 20), (-3.0, 3.0)), loss, 0.1), [-2.0, 0.0], [2.0 / math.sqrt(3.0), 0.0])
     assert error.value.found.startswith("from the saddle x = 1.1547, y = 0 the drift leads to x = ")
     assert error.value.found.endswith(", not to the minimum")
+
+
+# --- ways without an end ------------------------------------------------------------------------------------------
+
+LINE_TO_INFINITY = Grid(x=Axis("x", -math.inf, math.inf, 60, scale=1.0))
+
+
+@pytest.mark.parametrize(("loss", "minimum", "rise"), [("x**3 - x", 3.0**-0.5, 20 * 3.0**-1.5), ("x**9 - 9*x", 1, 80)])
+def test_a_drift_to_infinity_ends_in_the_outermost_cell(loss, minimum, rise):
+    """In a finite time: x' = 1 - 3 x**2 blows up. The rise over T = 0.2 is (4 / 3**1.5) / 0.2 and 16 / 0.2."""
+    path = most_probable_path(with_loss(LINE_TO_INFINITY, loss, 0.2), [minimum], [-minimum])
+    # Ends are found to 4 roundings of a time in which the way runs at 1e13 times the speed beside the saddle.
+    assert path.points[-1, 0] == pytest.approx(LINE_TO_INFINITY.axes[0].centres[0], rel=1e-4)
+    assert path.action == pytest.approx(rise, rel=1e-9)
+
+
+def test_a_saddle_between_infinity_and_another_minimum():
+    """Minima at 2 and 4.5, saddles at 0 and 3: from 0 the ways lead to infinity and to 2."""
+    problem = with_drift(LINE_TO_INFINITY, ["-x*(x - 2)*(x - 3)*(x - 4.5)"], [[0.1]])
+    with pytest.raises(StationaryPointError) as error:
+        most_probable_path(problem, [4.5], [0.0])
+    assert error.value.found == "from the saddle x = 0 the drift leads to x = 2 and infinity, not to the minimum"
+
+
+def test_a_way_round_and_round_is_given_up():
+    """Beyond the saddle (0, 0) x goes to 1, where y turns round for ever: y' = 4 - sin y."""
+    grid = Grid(x=(-1.5, 1.5, 30), y=Axis("y", 0.0, 2.0 * math.pi, 30, ("periodic", "periodic")))
+    problem = with_drift(grid, ["x - x**3", "2*x*(x + 1) - sin(y)"], [[0.1, 0.0], [0.0, 0.1]])
+    with pytest.raises(StationaryPointError) as error:
+        most_probable_path(problem, [-1.0, 0.0], [0.0, 0.0])
+    assert error.value.found == "from the saddle x = 0, y = 0 the drift leads to no point of rest"
+
+
+def test_a_way_to_where_the_drift_is_not_finite():
+    """Between two cell centres, within 0.01 of x = 1, there is none."""
+    problem = with_drift(box((40,), (-2.0, 2.0)), ["x*(x + 1)*(1 + sqrt((x - 1)**2 - 1e-4))"], [[0.1]])
+    with pytest.raises(StationaryPointError) as error:
+        most_probable_path(problem, [-1.0], [0.0])
+    assert error.value.found.startswith("from the saddle x = 0 the drift leads to x = ")
+    assert error.value.found.endswith(", where it is not finite")
+
+
+def test_the_action_where_the_drift_is_not_finite():
+    problem = with_drift(box((40,), (-2.0, 2.0)), ["1/x"], [[0.1]])  # cells are centred at x = +-0.05
+    assert action_along(problem, np.linspace([-1.0], [1.0], 5)) is None

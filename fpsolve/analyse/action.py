@@ -28,10 +28,12 @@ SETTLED = 1e-6
 MOST_ROUNDS = 60
 ACCURACY = 1e-12  # of the action of a given curve, in every piece of it
 NARROWEST = 2.0**-40  # piece of a segment: where D jumps
+MOST_PIECES = 100_000  # at a time; only rounding asks for more
 COARSENING = (8, 4, 2, 1)  # a path of fewer points settles in fewer steps and makes a good guess
 STEPS_PER_ROUND = 60
 
 VANISHES = "D is not positive on the way"
+INFINITE = "the drift is not finite on the way"
 
 
 class NoPathError(Exception):
@@ -55,7 +57,7 @@ def least_action_path(problem: Problem, guess: FloatArray) -> tuple[FloatArray, 
 
     Raises
     ------
-    NoPathError : D vanishes on the way, or the path does not settle.
+    NoPathError : D vanishes on the way, the drift is not finite there, or the path does not settle.
     """
     path = guess
     for share in COARSENING:
@@ -82,9 +84,10 @@ def _settled(problem: Problem, path: FloatArray, bend: float) -> FloatArray:
 
 
 def action_along(problem: Problem, path: FloatArray) -> float | None:
-    """The action of the smooth curve through points (points, axes); None where D is not positive on it.
+    """The action of the smooth curve through points (points, axes).
 
-    By Simpson's rule between the points, on pieces that are halved where that changes something.
+    None where D is not positive on it, or the drift not finite. By Simpson's rule between the points, on pieces that
+    are halved where that changes something.
     """
     spline = CubicSpline(np.arange(len(path)), path)
     pieces: list[float] = []
@@ -98,7 +101,7 @@ def action_along(problem: Problem, path: FloatArray) -> float | None:
             fine = width / 12.0 * (values @ [1.0, 4.0, 2.0, 4.0, 1.0])
             if not pieces:
                 smallest = ACCURACY * float(fine.sum())
-            settled = np.abs(fine - coarse) <= smallest
+            settled = (np.abs(fine - coarse) <= smallest) | (lower.size > MOST_PIECES)
             pieces.append(float(fine[settled].sum()))
             lower = (lower[~settled, None] + 0.5 * width * np.array([0.0, 1.0])).ravel()
             width *= 0.5
@@ -111,6 +114,8 @@ def _action_density(problem: Problem, positions: FloatArray, steps: FloatArray) 
     """(|b| |dx| - <b, dx>) / 2 for steps dx (axes, points) at positions, (points,)."""
     places = wrapped(problem.grid, positions)
     drift, inverse = problem.landscape.drift(places), _inverse_diffusion(problem, places)
+    if not np.isfinite(drift).all():
+        raise NoPathError(INFINITE)
     strength, size, along = (
         np.einsum("ip,pij,jp->p", one, inverse, other)
         for one, other in ((drift, drift), (steps, steps), (drift, steps))

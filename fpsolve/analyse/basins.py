@@ -16,10 +16,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from fpsolve.analyse.flow import fall
 from fpsolve.analyse.geometry import (
+    brief,
     cell_at,
     cell_size,
     cells_at,
-    describe,
     displacement,
     inside_walls,
     neighbour_pairs,
@@ -159,7 +159,7 @@ def basin_region(basins: Basins, number: int) -> Region:
         index = [axis.index(x) + 1.0 for axis, x in zip(grid.axes, positions, strict=True)]
         return np.asarray(map_coordinates(padded, index, order=1, mode="nearest"))
 
-    name = f"basin of {describe(grid, basins.minima[number].position)}"
+    name = f"basin of {brief(grid, basins.minima[number].position)}"
     return Region(name, FunctionField(interpolated, (), grid.dimensions, name))
 
 

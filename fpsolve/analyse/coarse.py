@@ -19,7 +19,7 @@ import numpy as np
 
 from fpsolve.analyse.basins import Basins
 from fpsolve.analyse.cores import core_region
-from fpsolve.analyse.geometry import describe
+from fpsolve.analyse.geometry import brief
 from fpsolve.analyse.passage_integral import InapplicableError
 from fpsolve.analyse.stationary_points import StationaryPointError
 from fpsolve.discretise.generator import Generator
@@ -127,7 +127,7 @@ def coarse_chain(generator: Generator, basins: Basins) -> CoarseChain:
         _refuse(f"probability is lost through {', '.join(generator.exits.gates)}")
     if not 2 <= len(minima) <= MOST_STATES:
         _refuse(f"the loss has {len(minima)} {'minimum' if len(minima) == 1 else 'minima'}")
-    names = [f"core of {describe(problem.grid, point.position)}" for point in minima]
+    names = [f"core of {brief(problem.grid, point.position)}" for point in minima]
     try:
         cores = [core_region(problem, point.position, name) for point, name in zip(minima, names, strict=True)]
         chain = Reactive.of(generator, cores, stationary(generator))

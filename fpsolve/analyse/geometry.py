@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
@@ -79,3 +81,15 @@ def neighbour_pairs(grid: Grid, allowed: BoolArray) -> tuple[IntArray, IntArray]
 def describe(grid: Grid, position: FloatArray) -> str:
     """A position in words: 'x = 0.5, y = -1'."""
     return ", ".join(f"{name} = {round(float(x), 9) + 0.0:.6g}" for name, x in zip(grid.names, position, strict=True))
+
+
+def brief(grid: Grid, position: FloatArray) -> str:
+    """A position in a few characters, for names: 'x = 0.5', or '(0.5, -1)' on several axes.
+
+    Three significant digits, and more where neighbouring cells would be alike without them.
+    """
+    numbers = []
+    for x, size in zip(position.tolist(), cell_size(grid, position).tolist(), strict=True):
+        digits = max(3, math.ceil(math.log10(max(abs(x) / size, 1.0))))
+        numbers.append(f"{round(x, 9) + 0.0:.{digits}g}")
+    return f"{grid.names[0]} = {numbers[0]}" if grid.dimensions == 1 else f"({', '.join(numbers)})"

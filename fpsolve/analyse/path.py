@@ -7,6 +7,7 @@ on another way than the one on which the drift comes down.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, final
@@ -30,12 +31,15 @@ LAST_STEP = 1e-6
 SAME_POINT = 1e-9
 LONGEST_RELAXATION = 1e6  # [1 / rate at which the saddle is left]; only degenerate minima take as long
 MOST_NEWTON_STEPS = 50
+MOST_EVALUATIONS = 50_000  # of the drift on one way down; some thousands are usual, only endless ways take more
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
     """A path from a minimum over a saddle to where the drift leads beyond it: the next minimum, or a wall.
+
+    Where the drift leads to infinity the path ends at the outermost cell centres.
 
     points: (points, axes) [length]; on periodic axes they run on beyond the ends of the axis, without jumps.
     arc_length: from the minimum, (points,) [length]. loss: (points,); None where there is none.
@@ -95,7 +99,7 @@ def steepest_descent(
 
     The differential equation dx/dt = drift is solved from a point next to the saddle, along the direction in which it
     is left, to rounding and the square of FIRST_STEP. Parameters and errors as in `most_probable_path`; a saddle from
-    which no way leads to the minimum is an error too.
+    which no way leads to the minimum is an error too, and one from which a way never ends.
     """
     bottom, top = (np.asarray(point, dtype=np.float64) for point in (minimum, saddle))
     scale = float(np.linalg.norm(displacement(problem.grid, bottom, top)))
@@ -104,9 +108,8 @@ def steepest_descent(
     ends = [displacement(problem.grid, way[-1], bottom) for way in ways]
     back = int(np.linalg.norm(ends[1]) < np.linalg.norm(ends[0]))
     if np.linalg.norm(ends[back]) > 1e-3 * scale:
-        places = " and ".join(describe(problem.grid, wrapped(problem.grid, way[-1])) for way in ways)
-        reason = f"from the saddle {describe(problem.grid, top)} the drift leads to {places}, not to the minimum"
-        raise StationaryPointError(PLACE, reason)
+        places = " and ".join(_destination(problem.grid, way[-1]) for way in ways)
+        raise _misled(problem, top, f"{places}, not to the minimum")
     climb, down = ways[back][::-1], ways[1 - back]
     return _path(problem, climb, down, "steepest descent", action_along(problem, climb))
 
@@ -151,7 +154,10 @@ def _at_rest(problem: Problem, position: FloatArray, scale: float, unstable: int
 def _drift_zero(problem: Problem, position: FloatArray, scale: float) -> FloatArray | None:
     """Where Newton's method for drift = 0 arrives from a position; None where it does not settle."""
     for _ in range(MOST_NEWTON_STEPS):
-        step = -np.linalg.lstsq(drift_slopes(problem, position), _drift(problem, position), rcond=None)[0]
+        slopes, drift = drift_slopes(problem, position), _drift(problem, position)
+        if not (np.isfinite(slopes).all() and np.isfinite(drift).all()):
+            return None
+        step = -np.linalg.lstsq(slopes, drift, rcond=None)[0]
         if not np.linalg.norm(step) < scale:
             return None
         position = position + step
@@ -163,22 +169,30 @@ def _drift_zero(problem: Problem, position: FloatArray, scale: float) -> FloatAr
 def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -> FloatArray:
     """The way of the drift from a saddle to one side, equally spaced, (LEG_POINTS + 1, axes), the saddle first.
 
-    Its arc length is carried along as one more unknown. It ends in a minimum or on a wall.
+    Its arc length is carried along as one more unknown. It ends in a minimum or at the ends of the grid (`_ends`).
     """
     rates, directions = np.linalg.eig(drift_slopes(problem, saddle))
     fastest = int(np.argmax(rates.real))
     direction, rate = directions[:, fastest].real, float(rates[fastest].real)
     first, axes = FIRST_STEP * scale, saddle.size
+    lower, upper = _ends(problem.grid)
+    evaluations = itertools.count(1)
 
     def motion(_: float, state: FloatArray) -> FloatArray:
-        drift = _drift(problem, state[:axes])
+        # Beyond the ends the drift there goes on: no trial step blows up.
+        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        if not np.isfinite(drift).all():
+            raise _misled(problem, saddle, f"{_destination(problem.grid, state[:axes])}, where it is not finite")
+        if next(evaluations) > MOST_EVALUATIONS:
+            raise _misled(problem, saddle, "no point of rest")
         return np.append(drift, np.linalg.norm(drift))
 
     def speed(_: float, state: FloatArray) -> float:
-        return float(np.linalg.norm(_drift(problem, state[:axes]))) - 0.5 * LAST_STEP * scale * rate
+        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        return float(np.linalg.norm(drift)) - 0.5 * LAST_STEP * scale * rate
 
     def room(_: float, state: FloatArray) -> float:
-        return _distance_to_walls(problem.grid, state[:axes])
+        return float(np.minimum(state[:axes] - lower, upper - state[:axes]).min())
 
     speed.terminal = room.terminal = True  # type: ignore[attr-defined]
     speed.direction = -1.0  # type: ignore[attr-defined]
@@ -194,10 +208,19 @@ def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -
     )
     lengths = np.linspace(0.0, solved.y[-1, -1], LEG_POINTS + 1)
     way = np.concatenate([saddle[None, :], solved.sol(_times_at(solved, lengths[1:])).T[:, :axes]])
-    rest = _drift_zero(problem, way[-1], scale)
-    if rest is not None and np.linalg.norm(rest - way[-1]) < 1e-3 * scale:
-        way[-1] = rest
+    way[-1] = _rest_beside(problem, way[-1], scale)
     return way
+
+
+def _rest_beside(problem: Problem, end: FloatArray, scale: float) -> FloatArray:
+    """The zero of the drift that a way was about to reach, or else its end."""
+    rest = _drift_zero(problem, end, scale)
+    return end if rest is None or np.linalg.norm(rest - end) >= 1e-3 * scale else rest
+
+
+def _misled(problem: Problem, saddle: FloatArray, destination: str) -> StationaryPointError:
+    reason = f"from the saddle {describe(problem.grid, saddle)} the drift leads to {destination}"
+    return StationaryPointError(PLACE, reason)
 
 
 def _times_at(solved: Any, lengths: FloatArray) -> FloatArray:
@@ -210,9 +233,23 @@ def _times_at(solved: Any, lengths: FloatArray) -> FloatArray:
     return late
 
 
-def _distance_to_walls(grid: Grid, position: FloatArray) -> float:
-    """How far a position is from the nearest wall; negative beyond it, infinite where there is none."""
-    rooms = [
-        min(x - axis.lower, axis.upper - x) for axis, x in zip(grid.axes, position, strict=True) if not axis.periodic
-    ]
-    return float(min(rooms, default=np.inf))
+def _ends(grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """The lowest and the highest position that a way may reach, (axes,) each: no bound on periodic axes.
+
+    A wall at infinity is not reached, or in a finite time at an infinite speed: there it is the outermost cell centre.
+    """
+    lower, upper = np.full(grid.dimensions, -np.inf), np.full(grid.dimensions, np.inf)
+    for number, axis in enumerate(grid.axes):
+        if not axis.periodic:
+            lower[number] = axis.centres[0] if axis.infinite[0] else axis.lower
+            upper[number] = axis.centres[-1] if axis.infinite[1] else axis.upper
+    return lower, upper
+
+
+def _destination(grid: Grid, end: FloatArray) -> str:
+    """Where a way ends, in words; in the outermost cell of an infinite axis it is on its way to infinity."""
+    for axis, x in zip(grid.axes, end, strict=True):
+        below, above = axis.infinite
+        if (below and axis.index(x) < 0.5) or (above and axis.index(x) > axis.cells - 1.5):
+            return "infinity"
+    return describe(grid, wrapped(grid, end))

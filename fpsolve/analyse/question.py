@@ -10,15 +10,17 @@ import numpy as np
 
 from fpsolve.analyse.basins import Basins, basin_region, find_basins
 from fpsolve.analyse.cores import core_region
-from fpsolve.analyse.geometry import describe
-from fpsolve.analyse.stationary_points import StationaryPointError
+from fpsolve.analyse.geometry import brief, describe
+from fpsolve.analyse.stationary_points import StationaryPointError, require_loss
 from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError
+from fpsolve.model.grid import Axis, FloatArray
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 
 MOST_NAMED = 6  # minima, in a message
 WHEN_LEFT_OUT = "Start and target may be left out where the loss has exactly two basins"
+CELLS_BESIDE_WALL = 3  # the cell there that is four times as wide, of the coarsest error bar, has its centre in them
 
 
 @final
@@ -44,66 +46,100 @@ def default_question(problem: Problem) -> Question:
 def complete_question(
     problem: Problem, start: Sequence[float] | None, valley: Region | None, target: Region | None
 ) -> Question:
-    """The question of an escape, with what is None filled in from the two basins of the loss.
+    """The question of an escape, with what is None filled in from the basins of the loss.
 
     start: the minimum of the basin that is left: of the one that the target does not lie in; else of the one that
     the valley lies in; else of the shallower one, whose minimum is higher (of equally deep ones that which comes
     first along the axes).
     target: the core of the other basin, all within one thermal energy of its minimum (`core_region`).
-    valley: the basin that is left, where the target lies apart from it.
+    valley: the basin that holds the start, where the target lies apart from it.
 
-    Where start and target are given basins are not needed: without two of them there is then no valley.
+    Start and target need two basins, and no others, to follow from. Where both are given there may be any number of
+    basins, or none; without them, and for a start on the border between two, there is then no valley.
 
     Raises
     ------
     CaseError : a start or a target is missing and there is no loss, or there are not exactly two basins, or which
         of them is left cannot be told.
     """
-    missing = [name for name, given in (("start", start), ("target", target)) if given is None]
-    keys = " and ".join(f"escape.{name}" for name in missing)
+    missing = [f"escape.{name}" for name, given in (("start", start), ("target", target)) if given is None]
+    point = None if start is None else _point(start)
     try:
         basins = find_basins(problem)
     except StationaryPointError as error:
-        if start is not None and target is not None:
-            return Question(_point(start), valley, target, None)
-        raise CaseError(f"escape.{missing[0]}", error.found, WHEN_LEFT_OUT, f"Give {keys}") from None
-    if len(basins.minima) != 2:
-        if start is not None and target is not None:
-            return Question(_point(start), valley, target, None, basins)
-        raise CaseError(f"escape.{missing[0]}", _named_minima(basins), WHEN_LEFT_OUT, f"Give {keys}")
-    number = _left_basin(basins, start, valley, target)
+        if point is not None and target is not None:
+            return Question(point, valley, target, None)
+        raise CaseError(missing[0], error.found, WHEN_LEFT_OUT, f"Give {' and '.join(missing)}") from None
+    if missing and len(basins.minima) != 2:
+        raise _not_two(basins, missing)
+    if point is not None and target is not None:
+        number = basins.number_at(point)
+    else:
+        number = _left_basin(basins, point, valley, target)
     chosen = []
-    if start is None:
-        start = basins.minima[number].position.tolist()
+    if point is None:
+        point = _point(basins.minima[number].position)
         chosen.append(f"start: {_why_left(basins, number, valley, target)}")
     if target is None:
         target = _core_of(basins, 1 - number)
         chosen.append(f"target: the {target.name}")
-    if valley is None and _apart(basins, number, target):
-        valley = basin_region(basins, number)
-        chosen.append(f"valley: the {valley.name}")
-    return Question(_point(start), valley, target, "; ".join(chosen) or None, basins)
+    if valley is None and number != OUTSIDE and _apart(basins, number, target):
+        own = basin_region(basins, number)
+        if _holds(own, point):
+            valley = own
+            chosen.append(f"valley: the {own.name}")
+    return Question(point, valley, target, "; ".join(chosen) or None, basins)
 
 
-def _point(start: Sequence[float]) -> tuple[float, ...]:
+def _point(start: Sequence[float] | FloatArray) -> tuple[float, ...]:
     return tuple(float(coordinate) for coordinate in np.atleast_1d(start))
 
 
-def _named_minima(basins: Basins) -> str:
-    names = [f"({describe(basins.problem.grid, point.position)})" for point in basins.minima]
-    listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-    return f"the loss has {len(names)} minima: {listed}" if len(names) > 1 else f"the loss has one minimum, {listed}"
+def _holds(region: Region, point: Sequence[float]) -> bool:
+    return bool(region.level(np.array(point)[:, None])[0] > 0.0)
+
+
+def _not_two(basins: Basins, missing: Sequence[str]) -> CaseError:
+    """What to do where there are not two basins; where walls absorb, also which target says the same as they."""
+    grid, count = basins.problem.grid, len(basins.minima)
+    names = [brief(grid, point.position) for point in basins.minima]
+    listed = ", ".join(names[:MOST_NAMED]) + (", ..." if count > MOST_NAMED else "")
+    found = f"the loss has {count} minima on this grid: {listed}"
+    remedy = f"Give {' and '.join(missing)}"
+    if count == 1:
+        found = f"the loss has one minimum on this grid, {listed}"
+        heights = require_loss(basins.problem)(grid.positions())
+        if float(np.ptp(heights)) <= basins.rounding:
+            found = "the loss is flat: it has one value on all of the grid"
+    beside = " or ".join(condition for axis in grid.axes for condition in _beside_absorbing_walls(axis))
+    if beside and "escape.target" in missing:
+        found += "; absorbing walls alone are not a target yet"
+        remedy += f', for instance target = "{beside}"'
+    return CaseError(missing[0], found, WHEN_LEFT_OUT, remedy)
+
+
+def _beside_absorbing_walls(axis: Axis) -> list[str]:
+    """Conditions that hold in the last few cells at the absorbing walls of an axis, where it has more than those."""
+    if axis.cells <= 2 * CELLS_BESIDE_WALL:
+        return []
+    lower, upper = (f"{axis.faces[place]:.6g}" for place in (CELLS_BESIDE_WALL, -1 - CELLS_BESIDE_WALL))
+    conditions = (f"{axis.name} < {lower}", f"{axis.name} > {upper}")
+    return [text for text, wall in zip(conditions, axis.walls, strict=True) if wall == "absorbing"]
 
 
 def _left_basin(basins: Basins, start: Sequence[float] | None, valley: Region | None, target: Region | None) -> int:
-    """Which of the two basins is left."""
+    """Which of the two basins is left; start and target are not both given."""
     if start is not None:
-        number = basins.number_at(_point(start))
+        number = basins.number_at(start)
+        place = describe(basins.problem.grid, np.array(start))
+        required = "The start must lie in one of the two basins"
         if number == OUTSIDE:
-            origin = describe(basins.problem.grid, np.array(_point(start)))
-            found = f"from {origin} the loss falls to an absorbing wall"
-            raise CaseError("escape.start", found, "The start must lie in one of the two basins", "Move it")
-        return number
+            raise CaseError("escape.start", f"from {place} the loss falls to an absorbing wall", required, "Move it")
+        if _holds(basin_region(basins, number), start):
+            return number
+        if valley is None:
+            found = f"the start {place} lies on the border between the basins"
+            raise CaseError("escape.start", found, required, "Move it or give escape.valley")
     if target is not None:
         return 1 - _basin_of_most(basins, target, "escape.target")
     if valley is not None:
@@ -133,7 +169,7 @@ def _why_left(basins: Basins, number: int, valley: Region | None, target: Region
 def _core_of(basins: Basins, number: int) -> Region:
     problem, position = basins.problem, basins.minima[number].position
     try:
-        return core_region(problem, position, f"core of {describe(problem.grid, position)}")
+        return core_region(problem, position, f"core of {brief(problem.grid, position)}")
     except StationaryPointError as error:
         required = "The target is the core of the other basin"
         raise CaseError("escape.target", error.found, required, "Give escape.target") from None
