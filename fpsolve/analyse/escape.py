@@ -12,7 +12,7 @@ import numpy as np
 
 from fpsolve.analyse.convergence import Estimate
 from fpsolve.analyse.cores import attractor_near, core_region
-from fpsolve.analyse.currents import at_centres, net_current
+from fpsolve.analyse.currents import escaping_current
 from fpsolve.analyse.passage_integral import InapplicableError
 from fpsolve.analyse.quasi_equilibrium import RunningFlux, running_flux
 from fpsolve.analyse.stationary_points import StationaryPointError
@@ -26,6 +26,7 @@ from fpsolve.model.region import PointWeights, Region, point_weights
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.passage import Passage, absorbed, net_flux, outflow, relative_difference, union
 from fpsolve.solve.quasi_stationary import QuasiStationary, SlowConvergenceError, quasi_stationary
+from fpsolve.solve.reactive import refuse_meeting, refuse_overlap
 
 LARGEST_LOGARITHM = math.log(np.finfo(np.float64).max)
 # Share of the flux through the surface of a valley that may be rounding.
@@ -75,9 +76,10 @@ class Escape:
     mean_first_passage_time: from every cell, (cells,), 0 on the target, infinite where it exceeds the floating-point
     numbers; log10_mean_first_passage_time: its decimal logarithm, minus infinity on the target.
     density: where the escaping probability is while as much enters at the start as leaves, (cells,), normalised;
-    current: its current density, (axes, cells), 0 where rounding leaves nothing of it.
+    current: how it flows there, as a current density of total flux 1, (axes, cells) [1/length**(axes-1)], right at the
+    foot of any barrier, loops included where the drift drives any (`escaping_current`).
     quasi_stationary_density: what is left after a long time, (cells,), normalised; transition: committors and reactive
-    current; running: the flux in time; each None where its definition is absent or was not asked for.
+    current; running: population over flux in time; each None where its definition is absent or was not asked for.
     splitting: share that leaves through each target and each absorbing wall, by name.
     flux_balance: share of the probability that got lost between start and exits (rounding).
     """
@@ -126,10 +128,13 @@ def escape(
 
     Raises
     ------
-    CaseError : a start outside the grid or the valley or inside the target, a target without cells.
+    CaseError : a start outside the grid, the valley or the core or inside the target, a target or a core without
+        cells, a valley or a core that meets the target, targets that overlap.
     RunError : the linear algebra failed.
     """
-    chain = _chain(problem, start, target, targets, valley, core)
+    question = _Question.of(problem, start, target, targets, valley, core)
+    refuse_bad_regions(question.generator, question.point, question.targets, question.valley, question.core)
+    chain = question.chain()
     return _gathered(chain, *_times(chain, definitions))
 
 
@@ -143,29 +148,51 @@ def escape_times(
     core: Region | str | None = None,
     definitions: Collection[str] | None = None,
 ) -> dict[str, EscapeTime]:
-    """The times of `escape` alone, without fields and closed forms: for the same question on other grids."""
-    return _times(_chain(problem, start, target, targets, valley, core), definitions)[0]
+    """The times of `escape` alone, without fields and closed forms: for the same question on other grids.
+
+    Where the core meets the target or holds no cell there, the transition path is absent.
+    """
+    return _times(_Question.of(problem, start, target, targets, valley, core).chain(), definitions)[0]
 
 
-def _chain(
-    problem: Problem | Generator,
-    start: Sequence[float],
-    target: Region | str | None,
-    targets: Sequence[Region | str] | None,
-    valley: Region | str | None,
-    core: Region | str | None,
-) -> _EscapingChain:
-    generator = problem if isinstance(problem, Generator) else Generator.of(problem)
-    given = [target] if target is not None else list(targets or [])
-    if not given or (target is not None and targets is not None):
-        found = "neither target nor targets is given" if not given else "both target and targets are given"
-        raise CaseError("escape.target", found, "Exactly one of them is needed", "")
-    key = "escape.target" if target is not None else "escape.targets"
-    regions = tuple(_region(generator.problem, region, key) for region in given)
-    basin = None if valley is None else _region(generator.problem, valley, "escape.valley")
-    heart = None if core is None else _region(generator.problem, core, "escape.core")
-    point = tuple(float(coordinate) for coordinate in np.atleast_1d(start))
-    return _EscapingChain.of(generator, point, regions, basin, heart, key)
+@final
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a chain. key: where the targets stand in a case."""
+
+    generator: Generator
+    point: tuple[float, ...]
+    targets: tuple[Region, ...]
+    valley: Region | None
+    core: Region | None
+    key: str
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem | Generator,
+        start: Sequence[float],
+        target: Region | str | None,
+        targets: Sequence[Region | str] | None,
+        valley: Region | str | None,
+        core: Region | str | None,
+    ) -> _Question:
+        """Read the regions."""
+        generator = problem if isinstance(problem, Generator) else Generator.of(problem)
+        given = [target] if target is not None else list(targets or [])
+        if not given or (target is not None and targets is not None):
+            found = "neither target nor targets is given" if not given else "both target and targets are given"
+            raise CaseError("escape.target", found, "Exactly one of them is needed", "")
+        key = "escape.target" if target is not None else "escape.targets"
+        regions = tuple(_region(generator.problem, region, key) for region in given)
+        basin = None if valley is None else _region(generator.problem, valley, "escape.valley")
+        heart = None if core is None else _region(generator.problem, core, "escape.core")
+        point = tuple(float(coordinate) for coordinate in np.atleast_1d(start))
+        return cls(generator, point, regions, basin, heart, key)
+
+    def chain(self) -> _EscapingChain:
+        """The chain absorbed in the targets, factorised."""
+        return _EscapingChain.of(self.generator, self.point, self.targets, self.valley, self.core, self.key)
 
 
 def _times(chain: _EscapingChain, definitions: Collection[str] | None) -> tuple[dict[str, EscapeTime], dict[str, str]]:
@@ -200,6 +227,39 @@ def start_weights(
         found = f"the start lies outside the valley {valley.name!r}"
         raise CaseError("escape.valley", found, "It must lie inside", "Move the start or widen the valley")
     return weights
+
+
+def refuse_bad_regions(
+    generator: Generator,
+    start: Sequence[float],
+    targets: Sequence[Region],
+    valley: Region | None = None,
+    core: Region | None = None,
+) -> None:
+    """Raise CaseError where the regions of an escape contradict each other or the start. It takes no elimination.
+
+    Targets must not overlap, a valley must end before them; a core must hold the start and lie apart from them.
+    """
+    target, positions = union(targets, generator.grid.dimensions), generator.grid.positions()
+    start_weights(generator.problem, start, target, valley)
+    refuse_overlap(targets, np.array([region.level(positions) for region in targets]), "escape.targets")
+    # Cells that the surface of a valley cuts do not count: that of a basin is known to a fraction of a cell.
+    if valley is not None and ((valley.weights(generator.grid) == 1.0) & (target.level(positions) > 0.0)).any():
+        found = f"the valley {valley.name!r} meets the target {target.name!r}"
+        raise CaseError("escape.valley", found, "It must end before it", "Shrink the valley")
+    if core is not None:
+        _refuse_bad_core(generator, start, target, core)
+
+
+def _refuse_bad_core(generator: Generator, start: Sequence[float], target: Region, core: Region) -> None:
+    where = "escape.core"
+    if not (core.level(generator.grid.positions()) > 0.0).any():
+        found = f"the core {core.name!r} holds no cell of the grid"
+        raise CaseError(where, found, "It must hold some cells", "Widen it or refine the grid")
+    if not core.level(np.array(start)[:, None])[0] > 0.0:
+        found = f"the start lies outside the core {core.name!r}"
+        raise CaseError(where, found, "It must lie inside", "Move the start or the core")
+    refuse_meeting(generator, [core, target], where)
 
 
 @final
@@ -328,7 +388,7 @@ def _gathered(chain: _EscapingChain, times: dict[str, EscapeTime], absent: dict[
         mean_first_passage_time=chain.passage.mean_time.floats(),
         log10_mean_first_passage_time=chain.passage.mean_time.log() / math.log(10.0),
         density=(chain.population / chain.population.sum()).floats() / grid.volumes,
-        current=_escaping_current(killed, chain.population),
+        current=escaping_current(chain.passage, chain.source, chain.population),
         quasi_stationary_density=(
             chain.lasting.probability.floats() / grid.volumes if "quasi_stationary" in times else None
         ),
@@ -337,11 +397,3 @@ def _gathered(chain: _EscapingChain, times: dict[str, EscapeTime], absent: dict[
         splitting=dict(zip(killed.exits.gates, (chain.outflow / passed).floats().tolist(), strict=True)),
         flux_balance=abs(relative_difference(passed, Extended.of(float(chain.source.sum())))),
     )
-
-
-def _escaping_current(killed: Generator, population: Extended) -> FloatArray:
-    """Current density of the normalised population, (axes, cells)."""
-    edges, exits, unit = killed.edges, killed.exits, population.sum()
-    there, back = population[edges.origin] * edges.forward, population[edges.end] * edges.backward
-    leaving = (population[exits.cell] * exits.rate / unit).floats()
-    return at_centres(killed.through_faces(net_current(there, back, unit), leaving))

@@ -32,8 +32,9 @@ SHALLOW = 460.0
 class RunningFlux:
     """Population of the valley over the net flux through its surface, in time.
 
-    times: (instants,) [time]; log_values: ln of the ratio, (instants,), infinite where no net flux leaves;
-    log_plateau: where it is flat; onset: from when on it stays within FLAT of that: quasi-equilibrium sets in.
+    times: (instants,) [time], short of quasi-equilibrium and a little beyond; log_values: ln of the ratio, a time that
+    may exceed all floating-point numbers, (instants,), infinite where no net flux leaves; log_plateau: ln of the ratio
+    where it is flat; onset: the time from when on the ratio stays within FLAT of that: quasi-equilibrium sets in.
     """
 
     times: FloatArray

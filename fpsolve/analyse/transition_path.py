@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.currents import at_centres, net_current
+from fpsolve.analyse.currents import flow as steady_flow
 from fpsolve.analyse.passage_integral import InapplicableError
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
@@ -56,10 +56,15 @@ def transition_path(generator: Generator, core: Region, targets: Sequence[Region
     return TransitionPath(
         core=core,
         log_time=float((since.sum() / flux).log()),
-        committor=ahead.floats(),
-        backward_committor=since.share_of(chain.rest).floats(),
+        committor=_probability(ahead),
+        backward_committor=_probability(chain.backward_committor(0)),
         current=_reactive_current(chain, ahead, since, flux),
     )
+
+
+def _probability(values: Extended) -> FloatArray:
+    """In [0, 1]: sums of probabilities exceed 1 by rounding."""
+    return np.minimum(values.floats(), 1.0)
 
 
 def _reactive_current(chain: Reactive, ahead: Extended, since: Extended, flux: Extended) -> FloatArray:
@@ -70,4 +75,4 @@ def _reactive_current(chain: Reactive, ahead: Extended, since: Extended, flux: E
     into_target = since[exits.cell] * np.where(exits.gate == 1, exits.rate, 0.0)
     from_core = chain.entry * ahead[exits.cell] * np.where(exits.gate == 0, -1.0, 0.0)
     leaving = ((into_target + from_core) / flux).floats()
-    return at_centres(generator.through_faces(net_current(there, back, flux), leaving))
+    return steady_flow(generator, there, back, flux, leaving, np.zeros(generator.grid.size))

@@ -30,14 +30,16 @@ class Reactive:
     """A chain without losses at rest, seen from several disjoint regions.
 
     generator: the chain absorbed in the regions, one gate for each; owner: number of the region that a cell belongs
-    to, -1 for the cells between, (cells,); rest: probability at rest of every cell, (cells,); entry: probability per
-    time that enters the chain along every exit from the surface at its end, at rest, (exits,).
+    to, -1 for the cells between, (cells,); rest: probability at rest of every cell, (cells,); reversible: whether it
+    carries no current; entry: probability per time that enters the chain along every exit from the surface at its
+    end, at rest, (exits,).
     """
 
     generator: Generator
     resolvent: Resolvent
     owner: IntArray
     rest: Extended
+    reversible: bool
     entry: Extended
 
     @classmethod
@@ -49,15 +51,13 @@ class Reactive:
         if not generator.closed:
             gates = ", ".join(generator.exits.gates)
             raise CaseError(WHERE, f"probability leaves through {gates}", "It needs walls without loss", "")
-        levels = np.array([region.level(generator.grid.positions()) for region in regions])
-        _check_disjoint(regions, levels)
-        _check_apart(generator, regions, np.where((levels > 0.0).any(axis=0), np.argmax(levels, axis=0), -1))
+        levels = refuse_meeting(generator, regions, WHERE)
         killed = absorbed(generator, regions, WHERE)
         owner = np.where(killed.active, -1, np.argmax(levels, axis=0))  # with the cells at the very surface
-        _check_apart(generator, regions, owner)
+        _check_apart(generator, regions, owner, WHERE)
         probability = Extended.exp(rest.log_probability)
         killed, entry = _entered(generator, killed, probability)
-        chain = cls(killed, Resolvent.of(killed, 0.0), owner, probability, entry)
+        chain = cls(killed, Resolvent.of(killed, 0.0), owner, probability, rest.reversible, entry)
         if chain.largest_contrast > WIDEST_SOURCE:
             return replace(chain, resolvent=Resolvent.of(killed, 0.0, extended=True))
         return chain
@@ -74,6 +74,28 @@ class Reactive:
         into = Extended.of(np.where(exits.gate == number, exits.rate, 0.0))
         between = self.resolvent.solve_adjoint(into.collected(exits.cell, self.owner.size))
         return between + (self.owner == number).astype(np.float64)
+
+    def backward_committor(self, number: int) -> Extended:
+        """Probability to have visited this region later than the others, at rest, (cells,): 1 inside it.
+
+        It is the committor of the chain run backwards in time, whose rates from j to i are  f P_i / P_j;  that of
+        the chain itself where no current flows at rest. A quotient of `last_visited` would be lost far up a wall.
+        Cells so far up that the rates to them are below all floating-point numbers keep their own rates.
+        """
+        if self.reversible:
+            return self.committor(number)
+        edges, exits = self.generator.edges, self.generator.exits
+        ahead, behind, beside = (self.rest[cells] for cells in (edges.end, edges.origin, exits.cell))
+
+        def rate(flow: Extended, held: Extended, own: FloatArray) -> FloatArray:
+            return np.where(held.mantissa > 0.0, flow.share_of(held).floats(), own)
+
+        forward = rate(ahead * edges.backward, behind, edges.forward)
+        backward = rate(behind * edges.forward, ahead, edges.backward)
+        turned = replace(edges, forward=forward, backward=backward)
+        out = replace(exits, rate=rate(self.entry, beside, exits.rate))
+        chain = replace(self.generator, edges=turned, exits=out)
+        return replace(self, generator=chain, resolvent=Resolvent.of(chain, 0.0)).committor(number)
 
     def last_visited(self, number: int) -> Extended:
         """Probability at rest to be in a cell and to have visited this region last, (cells,); all that is inside it.
@@ -118,19 +140,28 @@ def _entered(generator: Generator, killed: Generator, rest: Extended) -> tuple[G
     return replace(killed, exits=replace(exits, rate=rate)), entry
 
 
-def _check_disjoint(regions: Sequence[Region], levels: FloatArray) -> None:
+def refuse_meeting(generator: Generator, regions: Sequence[Region], where: str) -> FloatArray:
+    """Raise CaseError where two regions share cells or have none between them; the levels, (regions, cells)."""
+    levels = np.array([region.level(generator.grid.positions()) for region in regions])
+    refuse_overlap(regions, levels, where)
+    _check_apart(generator, regions, np.where((levels > 0.0).any(axis=0), np.argmax(levels, axis=0), -1), where)
+    return levels
+
+
+def refuse_overlap(regions: Sequence[Region], levels: FloatArray, where: str) -> None:
+    """Raise CaseError where two regions share cells; levels: of each in every cell, (regions, cells)."""
     twice: BoolArray = (levels > 0.0).sum(axis=0) > 1
     if twice.any():
         first, second = np.flatnonzero(levels[:, int(np.argmax(twice))] > 0.0)[:2]
         found = f"{regions[first].name!r} and {regions[second].name!r} share {int(twice.sum())} cells"
-        raise CaseError(WHERE, found, "The regions must be disjoint", REMEDY_APART)
+        raise CaseError(where, found, "The regions must be disjoint", REMEDY_APART)
 
 
-def _check_apart(generator: Generator, regions: Sequence[Region], owner: IntArray) -> None:
+def _check_apart(generator: Generator, regions: Sequence[Region], owner: IntArray, where: str) -> None:
     """Between two regions there must be cells: an edge from one to the other would be lost."""
     one, other = owner[generator.edges.origin], owner[generator.edges.end]
     (meeting,) = np.nonzero((one >= 0) & (other >= 0) & (one != other))
     if meeting.size:
         first, second = one[meeting[0]], other[meeting[0]]
         found = f"no cell lies between {regions[first].name!r} and {regions[second].name!r}"
-        raise CaseError(WHERE, found, "The grid must tell the regions apart", REMEDY_APART)
+        raise CaseError(where, found, "The grid must tell the regions apart", REMEDY_APART)

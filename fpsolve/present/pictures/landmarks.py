@@ -52,7 +52,7 @@ def valley_of(escape: Escape) -> Named:
 
 
 def flow_of(escape: Escape) -> FloatArray:
-    """The current of the escape, (axes, cells): of the transitions, where there are any, which rounding spares."""
+    """The current of the escape, (axes, cells): of the transitions, free of loops in the well, where there are any."""
     return escape.current if escape.transition is None else escape.transition.current
 
 
