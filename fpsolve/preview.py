@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,26 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.escape import start_weights
+from fpsolve.analyse.escape import refuse_bad_regions, start_weights
+from fpsolve.analyse.floor import FloorLayer, climb, floor_of, layer_words, narrowest_layer
 from fpsolve.case import Case, EscapeTable, EvolveTable, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.expect import refuse_malformed
 from fpsolve.model.fields import Field
+from fpsolve.model.grid import Grid
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
 from fpsolve.solve.passage import union
 
-# A feature is drawn well when this many cells fit in its standard deviation.
-ENOUGH_CELLS = 4.0
+# A well or saddle of a standard deviation of so many cells is drawn well: its quadrature on half of them is exact.
+ENOUGH_CELLS = 2.0
+# Below so many it is said to be thin, and finer cells there help more than cells all over.
+FEW_CELLS = 1.0
+# No more cells than this many times as many are asked for along an axis.
+MOST_TIMES_THE_CELLS = 1e3
 
 
 def refuse_bad_questions(case: Case, generator: Generator) -> None:
@@ -84,13 +91,20 @@ def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> 
     for where, target in zip(_target_keys(case), case.targets, strict=True):
         generator.killed(target, where)
     question = case.question
-    start_weights(problem, question.start, question.target, question.valley)
+    refuse_bad_regions(generator, question.start, case.targets or (question.target,), question.valley, case.core)
 
 
 def _target_keys(case: Case) -> list[str]:
     assert case.escape is not None
     several = case.escape.targets is not None
     return [f"escape.targets.{number}" if several else "escape.target" for number in range(len(case.targets))]
+
+
+def enough_cells(problem: Problem) -> dict[str, int]:
+    """How many cells along each axis draw all its wells and saddles: those that there are where they are enough."""
+    across = cells_across(problem)
+    factors = {name: min(ENOUGH_CELLS / cells, MOST_TIMES_THE_CELLS) for name, cells in across.items()}
+    return {axis.name: math.ceil(axis.cells * max(factors[axis.name], 1.0)) for axis in problem.grid.axes}
 
 
 @final
@@ -106,6 +120,16 @@ class Preview:
     memory: float
     memory_of_machine: float
     seconds: float
+    grid: Grid
+    layer: FloorLayer | None = None  # the narrowest that only the floor of the noise keeps open
+
+    @property
+    def verdict(self) -> str:
+        """'fine' where nothing is suggested."""
+        if min(self.cells_across.values()) < FEW_CELLS:
+            return "under-resolved"
+        enough = all(axis.cells >= self.suggested_cells[axis.name] for axis in self.grid.axes)
+        return "fine" if enough and (self.layer is None or self.layer.cells >= 1.0) else "could be finer"
 
     def as_text(self) -> str:
         """The lines that `fpsolve check` prints."""
@@ -114,10 +138,11 @@ class Preview:
         resolution = f"cells across the narrowest feature: {narrowest}; enough would be {grid}"
         return "\n".join(
             [
-                f"{self.case}   {'fine' if min(self.cells_across.values()) >= 1.0 else 'under-resolved'}",
+                f"{self.case}   {self.verdict}",
                 f"  generator   {self.lattice}",
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
+                *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),
                 f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_of_machine / 2**20:.0f} MiB",
                 f"  time        about {self.seconds:.1f} s for each factorisation",
             ]
@@ -135,22 +160,24 @@ def _check(case: Case) -> Preview:
     generator = Generator.of(problem)
     refuse_bad_questions(case, generator)
     grid = problem.grid
-    across = cells_across(problem)
-    enough = {
-        axis.name: max(axis.cells, int(np.ceil(axis.cells * ENOUGH_CELLS / max(across[axis.name], 1e-3))))
-        if across[axis.name] < ENOUGH_CELLS
-        else axis.cells
-        for axis in grid.axes
-    }
     eigenvalues = np.linalg.eigvalsh(np.moveaxis(problem.diffusion_at_cells, -1, 0))
     memory = memory_needed(grid)
     return Preview(
         case.name,
         lattice_words(generator),
         float(eigenvalues.min()),
-        across,
-        enough,
+        cells_across(problem),
+        enough_cells(problem),
         memory,
         memory_of_machine(),
         seconds_needed(grid),
+        grid,
+        _layer(case),
     )
+
+
+def _layer(case: Case) -> FloorLayer | None:
+    """The layer that matters to the case, where the noise has a floor."""
+    if case.escape is None or floor_of(case.problem) is None:
+        return narrowest_layer(case.problem)
+    return narrowest_layer(case.problem, climb(case.problem, case.question.start, case.question.target))
