@@ -107,7 +107,9 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> 
     out = _escape(case, generator, progress)
     around, floor = _terrain(case, generator, out, progress), _floor(case, out, progress)
     report = Report(case.name, case.title, generator, rest, motion, out, modes, around, floor)
-    report = replace(report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, out, floor)))
+    report = replace(
+        report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, out, around, floor))
+    )
     report = replace(report, cells_across=cells_across(case.problem))
     report = replace(report, checks=check_expectations(case, report))
     if output is not None:
@@ -194,8 +196,11 @@ def _floor(case: Case, out: Escape | None, progress: Progress) -> FloorSensitivi
     return refine.escape_floor(case.problem, out)
 
 
-def _notices(case: Case, out: Escape | None, floor: FloorSensitivity | None) -> tuple[Notice, ...]:
-    found = [] if out is None else refine.resolution_notices(case.problem, out)
+def _notices(
+    case: Case, out: Escape | None, around: Terrain | None, floor: FloorSensitivity | None
+) -> tuple[Notice, ...]:
+    basins = None if around is None else around.basins
+    found = [] if out is None else refine.resolution_notices(case.problem, out, basins)
     return (*found, *([] if floor is None else floor.notices()))
 
 

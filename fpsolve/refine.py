@@ -14,12 +14,14 @@ from typing import TypeAlias, final
 import numpy as np
 
 from fpsolve.analyse import escape as escaping
-from fpsolve.analyse.convergence import LARGEST_LOGARITHM, SHARES_OF_CELLS, Estimate, Limit, limit_of
-from fpsolve.analyse.cores import attractor_near, core_region
+from fpsolve.analyse.basins import Basins, find_basins
+from fpsolve.analyse.convergence import LARGEST_LOGARITHM, SHARES_OF_CELLS, Estimate, Limit, is_stuck, limit_of
 from fpsolve.analyse.escape import Escape, EscapeTime
-from fpsolve.analyse.floor import FloorSensitivity, floor_law, floor_of, narrowest_layer
+from fpsolve.analyse.floor import FloorLayer, FloorSensitivity, floor_law, floor_of, narrowest_layer, uphill
 from fpsolve.analyse.geometry import describe
 from fpsolve.analyse.passes import pass_between
+from fpsolve.analyse.question import Question as EscapeQuestion
+from fpsolve.analyse.question import complete_question
 from fpsolve.analyse.stationary_points import StationaryPoint, StationaryPointError, minimum_near
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
@@ -28,14 +30,21 @@ from fpsolve.model.grid import Axis, BoolArray, Grid
 from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
-from fpsolve.model.region import Region, point_weights
-from fpsolve.solve.passage import Passage
+from fpsolve.model.region import Region
+from fpsolve.preview import ENOUGH_CELLS, FEW_CELLS, enough_cells
+from fpsolve.solve.passage import Passage, union
 
 Question: TypeAlias = Callable[[Problem], Mapping[str, float]]
 
 # Where a layer that only the floor of the noise keeps open is thinner, in cells, numbers jump from grid to grid with
-# its place between the cell centres. Measured on 170 such problems: the usual bars hold in 0.86, wider ones in 0.94.
-THIN_LAYER, THIN_LAYER_BAR = 2.0, 1.5
+# its place between the cell centres: the usual bars, times THIN_LAYER_BAR, hold. Below UNSEEN_LAYER the quadrature of
+# the edges beside it leaves an error that all grids share: these edges look the same from every one of them. No
+# extrapolation then gains anything: the bar is what the two finest grids differ by, times THIN_LAYER_BAR, and
+# SHARED_ERROR. Measured on the quartic well, noise of two strengths, floors from 0.1 to 1e-6 and 100 to 1600 cells:
+# an error of up to 8e-4 is left on all of the grids.
+THIN_LAYER, THIN_LAYER_BAR, UNSEEN_LAYER, SHARED_ERROR = 2.0, 1.5, 1.0, 1e-3
+LAYER = "a layer of almost no noise"
+NO_LIMIT = "the value does not converge on these grids"
 # An axis that has as many cells keeps this many on a coarse grid.
 FEWEST_CELLS = 3
 # The running flux takes long to follow in time and is, on its plateau, the quasi-stationary flux: it moves with it.
@@ -44,10 +53,10 @@ FIRST = "mean_first_passage_time"
 # Error bars below this are good enough not to say more, and what is suggested brings them there.
 GOOD_ERROR = 1e-2
 SMALL_ERROR = 1e-3  # ... even where the order is not 2
-# A well or saddle of a standard deviation of so many cells is drawn well: its quadrature on half of them is exact.
-ENOUGH_CELLS = 2.0
-# Below so many it is said to be thin, and finer cells there help more than cells all over.
-FEW_CELLS = 1.0
+# Wells with as many times FEW_CELLS stay well drawn when refinements elsewhere take cells away from them.
+ROOMY = 4.0
+# Wells that lie higher than so many thermal energies hold nothing at rest.
+WEIGHTLESS = 30.0
 # The logarithm of the floor, and of the noise, is moved by so much to either side: the change in ln(time) is far above
 # rounding, and the third derivative (p or less, since ln(time) is nearly linear in both) enters by 1e-3 of it.
 LOG_STEP = 0.05
@@ -80,23 +89,34 @@ def _spacing(grid: Grid, finest: Grid) -> float:
     return math.exp(sum(ratios) / max(len(ratios), 1))
 
 
-def refined(problem: Problem, question: Question, finest: Mapping[str, float] | None = None) -> dict[str, Estimate]:
+def refined(
+    problem: Problem,
+    question: Question,
+    finest: Mapping[str, float] | None = None,
+    relevant: BoolArray | None = None,
+) -> dict[str, Estimate]:
     """Positive numbers with error bars, by name. The question gives their natural logarithms.
 
     finest: the answers on the grid of the problem itself, where they are known. Where a coarse grid cannot answer the
-    error is unknown, with the reason.
+    error is unknown, with the reason. relevant: (cells,), those whose layers of vanishing noise count; all when left
+    out.
     """
     answers = question(problem) if finest is None else finest
-    return {name: Estimate.of(limit) for name, limit in _limits(problem, question, answers, relative=False).items()}
+    layer = narrowest_layer(problem, relevant)
+    found = _limits(problem, question, answers, layer, relative=False)
+    return {name: Estimate.of(limit) for name, limit in found.items()}
 
 
 def limits(problem: Problem, question: Question, finest: Mapping[str, float] | None = None) -> dict[str, Limit]:
     """As `refined` for numbers of either sign, such as means: the question gives them, errors are absolute."""
-    return _limits(problem, question, question(problem) if finest is None else finest, relative=True)
+    answers = question(problem) if finest is None else finest
+    return _limits(problem, question, answers, narrowest_layer(problem), relative=True)
 
 
-def _limits(problem: Problem, question: Question, finest: Mapping[str, float], *, relative: bool) -> dict[str, Limit]:
-    coarse, layer = coarsened(problem)[:-1], narrowest_layer(problem)
+def _limits(
+    problem: Problem, question: Question, finest: Mapping[str, float], layer: FloorLayer | None, *, relative: bool
+) -> dict[str, Limit]:
+    coarse = coarsened(problem)[:-1]
     layer_cells = math.inf if layer is None else layer.cells
     across = min(layer_cells, *cells_across(problem).values())
     spacings = [_spacing(one.grid, problem.grid) for one in coarse] + [1.0]
@@ -104,11 +124,21 @@ def _limits(problem: Problem, question: Question, finest: Mapping[str, float], *
     found = {}
     for name, value in finest.items():
         levels = [answer.get(name, "it is not defined there") for answer in answers]
-        limit = _limit(problem, [*levels, value], spacings, across, abs(value) if relative else 1.0)
-        if limit.error is not None and layer_cells < THIN_LAYER:
-            limit = replace(limit, error=THIN_LAYER_BAR * limit.error)
-        found[name] = limit
+        size = abs(value) if relative else 1.0
+        limit = _limit(problem, [*levels, value], spacings, across, size)
+        found[name] = _beside_layer(limit, layer_cells, size) if layer_cells < THIN_LAYER else limit
     return found
+
+
+def _beside_layer(limit: Limit, cells: float, size: float) -> Limit:
+    """A limit whose bar allows for a layer of so many cells that only the floor of the noise keeps open."""
+    if limit.error is None:
+        return limit
+    if cells >= UNSEEN_LAYER:
+        return replace(limit, error=THIN_LAYER_BAR * limit.error)
+    error = THIN_LAYER_BAR * max(limit.error, float(np.ptp(limit.levels[-2:]))) + SHARED_ERROR * size
+    reason = f"{LAYER} is {cells:.2g} cells wide"
+    return replace(limit, error=error, clean=False, reason=reason)
 
 
 def _answers(problem: Problem, question: Question, names: Mapping[str, float]) -> Mapping[str, float | str]:
@@ -136,13 +166,18 @@ def _limit(problem: Problem, levels: list[float | str], spacings: list[float], a
         None if isinstance(level, str) or spacings[number] <= spacings[number + 1] else level
         for number, level in enumerate(coarse)
     ]
-    return limit_of([*kept, half, fine], spacings, across, size)
+    limit = limit_of([*kept, half, fine], spacings, across, size)
+    infinite = any(any(axis.infinite) for axis in problem.grid.axes)
+    if is_stuck([*kept, half, fine], spacings, across, size, infinite=infinite):
+        far = " and may be infinite: nothing confines the process far out" if infinite else ""
+        return limit.without_limit(NO_LIMIT + far)
+    return limit
 
 
 def escape(
     problem: Problem | Generator,
     *,
-    start: Sequence[float],
+    start: Sequence[float] | None = None,
     target: Region | str | None = None,
     targets: Sequence[Region | str] | None = None,
     valley: Region | str | None = None,
@@ -152,18 +187,37 @@ def escape(
 ) -> Escape:
     """Escape times from a start into a target by every definition, each with an error bar.
 
-    As `fpsolve.analyse.escape.escape`, whose parameters these are, and errors; the same is then asked on n/2, n/4
-    and, for certainty, 3n/8 of the n cells along every axis. grids = 1 leaves that out. The running flux has the
-    error bar of the quasi-stationary flux, which it is on its plateau.
+    Parameters
+    ----------
+    problem : or its generator.
+    start : (axes,) [length]. target, or targets : regions or conditions such as "x > 0.8"; the first that is reached
+        ends the escape. What is left out follows from the basins of the loss, where it has two.
+    valley : around the start; left out, the start's basin. core : around the minimum; left out, all within one thermal
+        energy of it.
+    definitions : names of those that are wanted (`Escape.times`); all of them when left out.
+    grids : 3 asks the same on n/2, n/4 and, for certainty, 3n/8 of the n cells along every axis, for the error bars;
+        1 leaves that out. The running flux has the bar of the quasi-stationary flux, which it is on its plateau.
+
+    Returns
+    -------
+    `Escape`: times by definition (value, log10, standard_deviation, estimate.error ...), why others do not apply
+    (absent), closed forms (theory), first-passage times from everywhere, densities, committors, currents.
+
+    Raises
+    ------
+    CaseError : a question that makes no sense, or that the basins do not complete. RunError : the solve failed.
     """
     generator = problem if isinstance(problem, Generator) else Generator.of(problem)
-    asked = {"start": start, "target": target, "targets": targets, "valley": valley}
-    asked["core"] = core
-    if core is None and (definitions is None or "transition_path" in definitions):
-        asked["core"] = _default_core(generator.problem, np.atleast_1d(start).tolist())
+    if start is None or (target is None and targets is None):
+        completed = _completed(generator.problem, start, target, targets, valley)
+        start, valley = completed.start, completed.valley
+        target = completed.target if targets is None else None
+    asked = {"start": start, "target": target, "targets": targets, "valley": valley, "core": core}
     found = escaping.escape(generator, **asked, definitions=definitions)  # type: ignore[arg-type]
     if grids == 1:
         return found
+    if found.transition is not None:
+        asked["core"] = found.transition.core  # one and the same on all grids
     names = [name for name in found.times if name not in SHARED_BARS]
 
     def question(coarse: Problem) -> dict[str, float]:
@@ -171,17 +225,26 @@ def escape(
         return {name: time.log_time for name, time in times.items()}
 
     finest = {name: found.times[name].log_time for name in names}
-    estimates = refined(generator.problem, question, finest)
+    estimates = refined(generator.problem, question, finest, climbed(generator.problem, found))
     return replace(found, times={name: _with_bar(name, time, estimates) for name, time in found.times.items()})
 
 
-def _default_core(problem: Problem, start: Sequence[float]) -> Region | None:
-    """The core around the attractor: one and the same on all grids. None where there is none; the escape says why."""
-    point_weights(problem.grid, start, "escape.start")
-    try:
-        return core_region(problem, attractor_near(problem, start), "core")
-    except StationaryPointError:
-        return None
+def _completed(
+    problem: Problem,
+    start: Sequence[float] | None,
+    target: Region | str | None,
+    targets: Sequence[Region | str] | None,
+    valley: Region | str | None,
+) -> EscapeQuestion:
+    """The question with what is left out filled in."""
+
+    def region(given: Region | str, where: str) -> Region:
+        return problem.region(given, where) if isinstance(given, str) else given
+
+    given = [target] if target is not None else list(targets or [])
+    goal = union([region(one, "escape.target") for one in given], problem.grid.dimensions) if given else None
+    around = None if valley is None else region(valley, "escape.valley")
+    return complete_question(problem, start, around, goal)
 
 
 def _with_bar(name: str, time: EscapeTime, estimates: Mapping[str, Estimate]) -> EscapeTime:
@@ -270,18 +333,39 @@ class Feature:
     widths: dict[str, float]  # [length]
     cells: dict[str, float]  # the same, in cells
 
+    @property
+    def thin(self) -> str | None:
+        """That it has less than FEW_CELLS along some axis, as the end of a clause; None where it has not."""
+        axis = min(self.cells, key=lambda name: self.cells[name], default=None)
+        if axis is None or self.cells[axis] >= FEW_CELLS:
+            return None
+        return f"at {self.place} is {self.cells[axis]:.2g} cells wide along {axis}"
+
 
 @final
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """How a grid draws the well that is left and the saddle that is passed; None where the loss has none."""
+    """How a grid draws the well that is left and the saddle that is passed; None where the loss has none.
+
+    wells: the other minima that hold probability at rest.
+    """
 
     minimum: Feature | None
     saddle: Feature | None
+    wells: tuple[Feature, ...] = ()
+
+    @property
+    def features(self) -> list[Feature]:
+        """Those of the escape, and the other wells that are thin, or would be on less cells there."""
+        passed = [feature for feature in (self.minimum, self.saddle) if feature is not None]
+        return passed + [well for well in self.wells if min(well.cells.values(), default=math.inf) < ROOMY * FEW_CELLS]
 
 
-def resolution(problem: Problem, start: Sequence[float], target: Region) -> Resolution:
-    """Cells across the minimum near a start, and across the lowest saddle on the way to a target."""
+def resolution(problem: Problem, start: Sequence[float], target: Region, basins: Basins | None = None) -> Resolution:
+    """Cells across the minimum near a start, across the lowest saddle on the way to a target, and the other wells.
+
+    basins: of the problem, where they are known.
+    """
     try:
         minimum = _feature(problem, minimum_near(problem, start))
     except StationaryPointError:
@@ -290,7 +374,19 @@ def resolution(problem: Problem, start: Sequence[float], target: Region) -> Reso
         saddle = _feature(problem, pass_between(problem, start, target).saddle)
     except StationaryPointError:
         saddle = None
-    return Resolution(minimum, saddle)
+    return Resolution(minimum, saddle, _other_wells(problem, minimum, basins))
+
+
+def _other_wells(problem: Problem, minimum: Feature | None, basins: Basins | None) -> tuple[Feature, ...]:
+    """The minima, but for one, that hold probability at rest."""
+    try:
+        minima = (basins or find_basins(problem)).minima
+    except StationaryPointError:
+        return ()
+    temperature = problem.temperature
+    highest = math.inf if temperature is None else minima[0].loss + WEIGHTLESS * temperature
+    wells = [_feature(problem, point) for point in minima if point.loss <= highest and not point.held]
+    return tuple(well for well in wells if minimum is None or well.place != minimum.place)
 
 
 def _feature(problem: Problem, point: StationaryPoint) -> Feature:
@@ -308,45 +404,58 @@ def _feature(problem: Problem, point: StationaryPoint) -> Feature:
     return Feature(describe(problem.grid, point.position), tuple(point.position.tolist()), widths, cells)
 
 
-def resolution_notices(problem: Problem, found: Escape) -> list[Notice]:
-    """What to say where the grid is too coarse for the first-passage time, and what would do."""
+def resolution_notices(problem: Problem, found: Escape, basins: Basins | None = None) -> list[Notice]:
+    """What to say where the grid is too coarse for the first-passage time or for other wells, and what would do.
+
+    basins: of the problem, where they are known.
+    """
     estimate = found.times[FIRST].estimate if FIRST in found.times else None
     if estimate is None:
         return []
-    seen = resolution(problem, found.start, found.target)
+    seen = resolution(problem, found.start, found.target, basins)
+    short = _short_resolution(problem, estimate, seen)
+    wells = [f"the well {well.thin}" for well in seen.wells if well.thin is not None]
+    if not wells:
+        return short
+    unsure = f"{'; '.join(wells)}: the share at rest and the rates out of {'it' if len(wells) == 1 else 'them'} are not"
+    advice = "" if short else f"; use {_refinements(problem, seen) or 'finer cells there'}"
+    return [*short, Notice("under_resolved", f"{unsure} resolved{advice}")]
+
+
+def _short_resolution(problem: Problem, estimate: Estimate, seen: Resolution) -> list[Notice]:
+    """What to say of the first-passage time."""
     named = [("minimum", seen.minimum), ("saddle", seen.saddle)]
-    thin = [_thin(words, feature) for words, feature in named if feature is not None]
+    thin = [f"the {words} {one.thin}" for words, one in named if one is not None and one.thin is not None]
     reasons = [reason for reason in (estimate.reason, *thin) if reason is not None]
+    if not thin and estimate.reason is not None and estimate.reason.startswith(NO_LIMIT):
+        return [Notice("no_limit", f"the first-passage time has no error bar: {estimate.reason}")]
     bar = math.inf if estimate.error is None else estimate.error
-    if bar <= (GOOD_ERROR if estimate.clean else SMALL_ERROR) and not any(thin):
+    at_layer = estimate.reason is not None and estimate.reason.startswith(LAYER)
+    if bar <= (GOOD_ERROR if estimate.clean or at_layer else SMALL_ERROR) and not any(thin):
         return []
     error = "no error bar" if estimate.error is None else f"an error bar of {_percent(estimate.error)}"
     why = f" ({'; '.join(reasons)})" if reasons else ""
-    message = f"the first-passage time has {error}{why}: {_what_would_do(problem, estimate, seen)}"
+    advice = "it needs finer cells there" if at_layer and not thin else _what_would_do(problem, estimate, seen)
+    message = f"the first-passage time has {error}{why}: {advice}"
     return [Notice("short_resolution", message)]
-
-
-def _thin(words: str, feature: Feature) -> str | None:
-    """A thin well or saddle, as a clause."""
-    axis = min(feature.cells, key=lambda name: feature.cells[name], default=None)
-    if axis is None or feature.cells[axis] >= FEW_CELLS:
-        return None
-    return f"the {words} at {feature.place} is {feature.cells[axis]:.2g} cells wide along {axis}"
 
 
 def _what_would_do(problem: Problem, estimate: Estimate, seen: Resolution) -> str:
     """A finer grid, all over or at the minimum and the saddle."""
-    features = [feature for feature in (seen.minimum, seen.saddle) if feature is not None]
-    factor = 1.0
-    if estimate.error is not None:  # the error falls as the square of the cell size
-        factor = math.sqrt(max(math.log1p(estimate.error) / GOOD_ERROR, 1.0))
-    narrow = min((cells for feature in features for cells in feature.cells.values()), default=math.inf)
-    factor = max(factor, ENOUGH_CELLS / narrow, 1.2)
-    cells = _by([axis.cells if axis.cells == 1 else math.ceil(factor * axis.cells) for axis in problem.grid.axes])
-    finer = (_finer(axis, number, features) for number, axis in enumerate(problem.grid.axes))
-    refine = ", ".join(text for text in finer if text is not None)
-    enough = f"about {cells} cells would do"
-    return f"{enough}, or fewer that are finer at minimum and saddle: {refine}" if refine else enough
+    factor = 1.2
+    if estimate.error is not None and all(feature.thin is None for feature in seen.features):
+        # The error falls as the square of the cell size; that of thin wells and saddles is gone with enough cells.
+        factor = max(math.sqrt(math.log1p(estimate.error) / GOOD_ERROR), factor)
+    axes, least = problem.grid.axes, enough_cells(problem)
+    cells = [axis.cells if axis.cells == 1 else max(least[axis.name], math.ceil(factor * axis.cells)) for axis in axes]
+    enough, refine = f"about {_by(cells)} cells would do", _refinements(problem, seen)
+    return f"{enough}, or fewer that are finer at wells and saddle: {refine}" if refine else enough
+
+
+def _refinements(problem: Problem, seen: Resolution) -> str:
+    """The entries of all axes that draw thin wells and saddles; empty where no axis needs one."""
+    finer = (_finer(axis, number, seen.features) for number, axis in enumerate(problem.grid.axes))
+    return ", ".join(text for text in finer if text is not None)
 
 
 def _finer(axis: Axis, number: int, features: Sequence[Feature]) -> str | None:
@@ -423,16 +532,20 @@ def first_passage(start: Sequence[float], target: Region | str) -> Question:
 
 
 def escape_floor(problem: Problem, found: Escape) -> FloorSensitivity | None:
-    """How the first-passage time of an escape depends on the floor.
+    """How the first-passage time of an escape depends on the floor; layers count where it climbs."""
+    question, relevant = first_passage(found.start, found.target), climbed(problem, found)
+    return floor_sensitivity(problem, question, start=found.start, target=found.target, relevant=relevant)
 
-    Layers count where the current is at least RELEVANT_CURRENT of its largest: that of the transitions where it is
-    known, since rounding leaves nothing of the escaping one at the foot of a high barrier.
+
+def climbed(problem: Problem, found: Escape) -> BoolArray:
+    """The cells (cells,) in which an escape climbs the loss: those whose layers of vanishing noise hold it up.
+
+    They count where the current is at least RELEVANT_CURRENT of its largest: that of the transitions where it is
+    known, since the loops of a drift that is no gradient drown the escaping one in the well.
     """
     current = found.current if found.transition is None else found.transition.current
     size = np.sqrt((current**2).sum(axis=0))
-    relevant = size >= RELEVANT_CURRENT * size.max()
-    question = first_passage(found.start, found.target)
-    return floor_sensitivity(problem, question, start=found.start, target=found.target, relevant=relevant)
+    return np.asarray((size >= RELEVANT_CURRENT * size.max()) & uphill(problem, current))
 
 
 def _by(cells: Sequence[int]) -> str:

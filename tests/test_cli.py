@@ -437,7 +437,7 @@ def test_check_looks_ahead(well):
     result = invoke("check", well)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0] == "well   fine"
+    assert lines[0] == "well   could be finer"
     assert lines[1].startswith("  generator   3-point lattice, ")
     assert lines[2] == "  diffusion   positive definite in every cell, smallest eigenvalue 0.25"
     assert lines[3].startswith("  resolution  cells across the narrowest feature: x ")
@@ -445,6 +445,12 @@ def test_check_looks_ahead(well):
     assert lines[4].startswith("  memory      about ")
     assert f" MiB of {memory_of_machine() / 2**20:.0f} MiB" in lines[4]
     assert lines[5].startswith("  time        about ")
+
+
+def test_check_of_a_fine_grid(well):
+    lines = invoke("check", well, "--set", "grid.x.cells=100").stdout.splitlines()
+    assert lines[0] == "well   fine"
+    assert lines[3].endswith("; enough would be x 100")
 
 
 def test_check_writes_nothing_and_runs_nothing(well, monkeypatch):
@@ -477,7 +483,7 @@ def test_check_of_several_names_every_bad_one(well):
     worse.write_text(WELL.replace("start = [-1.0]", "start = [1.0]"))
     result = invoke("check", bad, well, worse)
     assert result.exit_code == 2
-    assert result.stdout.startswith("well   fine\n")
+    assert result.stdout.startswith("well   could be finer\n")
     assert [line.split(",")[0] for line in result.stderr.splitlines()] == [
         f"Error: {bad} line 6",
         f"Error: {worse} line 24",

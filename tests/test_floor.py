@@ -14,7 +14,7 @@ import pytest
 from exact import integral
 from problems import with_loss
 
-from fpsolve.analyse.floor import FloorLayer, floor_law, graded, narrowest_layer
+from fpsolve.analyse.floor import FloorLayer, climb, floor_law, graded, narrowest_layer
 from fpsolve.analyse.passage_integral import log_passage_time
 from fpsolve.errors import Notice
 from fpsolve.model.grid import Axis, Grid
@@ -22,7 +22,7 @@ from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import HessianNoise
 from fpsolve.model.problem import Problem
-from fpsolve.refine import FIRST, escape, escape_floor, first_passage, floor_sensitivity, refined
+from fpsolve.refine import FIRST, escape, escape_floor, first_passage, floor_sensitivity, refined, resolution_notices
 
 QUARTIC = "(x**2 - 1)**2"
 INFLECTION, KAPPA = -1.0 / math.sqrt(3.0), 24.0 / math.sqrt(3.0)
@@ -140,6 +140,7 @@ def test_dominant_and_unresolved_floors_are_named():
     assert "d ln(time) / d ln(floor) = -4.4" in notices["floor_dominates"]
     assert "cells wide at x = -0.57735" in notices["floor_unresolved"]
     assert "x.refine = [{ at = -0.57735, by = 340, width = 0.00072 }]" in notices["floor_unresolved"]
+    assert "times the cells" not in notices["floor_unresolved"]  # 29 times
 
 
 @pytest.mark.parametrize("floor", [0.1, 0.01, 1e-6])
@@ -163,6 +164,19 @@ def test_the_layer_of_an_infinite_axis_is_refined_too():
     assert narrowest_layer(finer).cells > 4.0
     exact = log_passage_time(problem, -1.0, (-4.0, 0.0), (False, True))
     assert refined(finer, TO_THE_SADDLE)[FIRST].log_extrapolated == pytest.approx(exact, abs=1e-4)
+
+
+def test_layers_that_are_passed_downhill_are_silent():
+    axis = Axis("x", -2.0, 2.0, 400)
+    axis = replace(axis, refine=(graded(axis, FloorLayer(math.nan, 1e-3 / KAPPA, (INFLECTION,))),))
+    noise = HessianNoise(learning_rate=0.1, batch_size=1, projection="abs", floor=1e-3)
+    problem = Problem(Landscape(QUARTIC, variables=("x",)), noise, Grid(x=axis))
+    assert narrowest_layer(problem).cells < 0.1
+    found = escape(problem, start=(-1.0,), target="x > 0.9", definitions=(FIRST, "transition_path"))
+    assert [notice.code for notice in escape_floor(problem, found).notices()] == ["floor_dominates"]
+    assert found.times[FIRST].estimate.error < 1e-3
+    assert narrowest_layer(problem, climb(problem, (-1.0,), problem.region("x > 0.9"))).cells > 4.0
+    assert resolution_notices(problem, found) == []
 
 
 def said_of_the_floor(problem: Problem) -> list[Notice]:

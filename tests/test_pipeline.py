@@ -303,8 +303,12 @@ def test_check_previews():
     assert set(preview.cells_across) == set(preview.suggested_cells) == {"x", "y"}
     # Along y the density at rest is a Gaussian of variance T/2 in cells of 0.4.
     assert preview.cells_across["y"] == pytest.approx(math.sqrt(0.125) / 0.4, rel=1e-6)
-    assert preview.suggested_cells["y"] == math.ceil(10 * 4 / (math.sqrt(0.125) / 0.4))
+    assert preview.suggested_cells["y"] == math.ceil(10 * 2 / (math.sqrt(0.125) / 0.4))
     assert 0.0 < preview.memory < preview.memory_of_machine
+    assert "under-resolved" in preview.as_text()
+    fine = fpsolve.check(case_of(well(2, cells=120)))
+    assert fine.verdict == "fine"
+    assert all(fine.suggested_cells[axis.name] == axis.cells for axis in fine.grid.axes)
 
 
 # --- from Python, as the documentation has it

@@ -30,6 +30,12 @@ SHARE_COARSE, BAR_COARSE, COARSEST = 0.15, 0.8, 0.01
 # Changes above WILD (of a logarithm: by a factor e) that grow from grid to grid tell of grids far too coarse. Measured
 # on the well of tests/test_error_bars.py that circulates: up to three times the last change is then still missing.
 WILD, MOST_GROWTH = 1.0, 4.0
+# Grids of fewer cells across the narrowest peak than UNSEEN follow no law yet. Where the finest has fewer than RAGGED
+# and the levels go up and down by more than RAGGED_SPREAD, as in wells that circulate, it may be off by as much.
+UNSEEN, RAGGED, RAGGED_SPREAD = 0.6, 1.0, 2.0
+# Changes above STUCK (of a logarithm) on grids that all draw the peaks tell of no limit where the later is more than
+# this share of the earlier: all of it, or less where the domain itself grows with the grid (an infinite axis).
+STUCK, STUCK_SHARE, STUCK_SHARE_INFINITE = 0.1, 1.0, 0.7
 # Above this share of a change between grids the peaks' quadrature may account for it.
 VISIBLE = 0.3
 # Orders that count as 2.
@@ -69,6 +75,10 @@ class Limit:
     def value(self) -> float:
         """The number on the finest grid."""
         return self.levels[-1]
+
+    def without_limit(self, reason: str) -> Limit:
+        """The same levels where no limit is in sight."""
+        return Limit(self.levels, self.value, None, None, False, reason)
 
 
 @final
@@ -151,7 +161,12 @@ def limit_of(levels: Sequence[float | None], spacings: Sequence[float], across: 
     elif abs(last) * VISIBLE <= peak_error(across / spacings[2]) * size:
         extrapolated = fine + SHARE_COARSE * last
         error = BAR_COARSE * abs(last) + COARSEST * abs(first or 0.0)
-    elif quarter is None or check is None or abs(half - quarter) * VISIBLE <= peak_error(across / spacings[0]) * size:
+    elif (
+        quarter is None
+        or check is None
+        or across / spacings[0] < UNSEEN
+        or abs(half - quarter) * VISIBLE <= peak_error(across / spacings[0]) * size
+    ):
         extrapolated, error = fine + SHARE_SMOOTH * last, BAR_SMOOTH * abs(last)
     else:
         extrapolated = _richardson(half, fine, spacings[2] / spacings[3])
@@ -159,9 +174,33 @@ def limit_of(levels: Sequence[float | None], spacings: Sequence[float], across: 
         beside = _richardson(check, half, spacings[1] / spacings[2])
         error = max(AGREEMENT * abs(extrapolated - earlier), CHECK * abs(extrapolated - beside), TRUST * abs(last))
     known = tuple(level for level in levels if level is not None)
+    spread = max(known) - min(known)
+    if across < RAGGED and spread > RAGGED_SPREAD * size and not _monotonic(known):
+        error = max(error, BAR_COARSE * spread)
     order = None if first is None else _order(first, last, spacings)
     reason = None if abs(last) <= rounding else _reason(first, last, order)
     return Limit(known, extrapolated, error + rounding, order, reason is None, reason)
+
+
+def _monotonic(levels: Sequence[float]) -> bool:
+    return list(levels) in (sorted(levels), sorted(levels, reverse=True))
+
+
+def is_stuck(
+    levels: Sequence[float | None], spacings: Sequence[float], across: float, size: float = 1.0, *, infinite: bool
+) -> bool:
+    """Whether large changes from grid to grid go on though all grids draw the peaks; parameters as of `limit_of`.
+
+    infinite: whether an axis is, so that finer grids reach farther out too.
+    """
+    quarter, _, half, fine = levels
+    if quarter is None or half is None or fine is None:
+        return False
+    first, last = half - quarter, fine - half
+    if abs(last) * VISIBLE <= peak_error(across / spacings[0]) * size:
+        return False
+    share = STUCK_SHARE_INFINITE if infinite else STUCK_SHARE
+    return first * last > 0.0 and abs(last) > max(STUCK * size, share * abs(first))
 
 
 def peak_error(width: float) -> float:

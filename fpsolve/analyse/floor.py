@@ -13,6 +13,7 @@ well).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -31,6 +32,8 @@ from fpsolve.model.region import Region
 # Above this exponent, twice the floor more than halves the time; floors are seldom known better.
 DOMINANT_EXPONENT = 1.0
 NOTICEABLE_EXPONENT = 0.01
+# More cells all over than this are no advice.
+MOST_TIMES_THE_CELLS = 10.0
 # Points between start and target among which inflections are told apart.
 NODES = 4001
 
@@ -81,10 +84,11 @@ class FloorSensitivity:
             )
             found.append(Notice("floor_dominates", message))
         if self.layer is not None and self.layer.cells < 1.0 and abs(self.exponent) > NOTICEABLE_EXPONENT:
+            factor = 1.0 / self.layer.cells
+            more = f"{factor:.2g} times the cells, " if factor <= MOST_TIMES_THE_CELLS else ""
             message = (
-                f"the layer that only the floor keeps open is {self.layer.cells:.2g} cells wide at "
-                f"{describe(self.grid, np.array(self.layer.position))}, so that the time depends on the grid: use "
-                f"{1.0 / self.layer.cells:.2g} times the cells, a larger floor, or {self._finer(self.layer)}"
+                f"the layer {layer_words(self.grid, self.layer)}, so that the time depends on the grid: use "
+                f"{more}a larger floor, or {self._finer(self.layer)}"
             )
             found.append(Notice("floor_unresolved", message))
         return found
@@ -102,6 +106,34 @@ def floor_of(problem: Problem) -> HessianNoise | None:
     if isinstance(noise, HessianNoise) and noise.floor > 0.0 and noise.projection is not None:
         return noise
     return None
+
+
+def uphill(problem: Problem, current: FloatArray) -> BoolArray:
+    """The cells (cells,) in which a current (axes, cells) climbs the loss; all of them where there is no loss.
+
+    Layers that are passed downhill hold nothing up.
+    """
+    gradient = problem.landscape.gradient
+    if gradient is None:
+        return np.ones(problem.grid.size, dtype=np.bool_)
+    work: FloatArray = (current * gradient(problem.grid.positions())).sum(axis=0)
+    return work > 0.0
+
+
+def climb(problem: Problem, start: Sequence[float], target: Region) -> BoolArray | None:
+    """The cells (cells,) in which the way from a start to a target climbs the loss, in one dimension, else None."""
+    end = _nearest(problem, float(start[0]), target) if problem.grid.dimensions == 1 else None
+    if end is None:
+        return None
+    x, ahead = problem.grid.positions()[0], np.sign(end - start[0])
+    between = ((x - start[0]) * ahead >= 0.0) & ((end - x) * ahead >= 0.0)
+    return np.asarray(between & uphill(problem, np.full((1, x.size), ahead)))
+
+
+def layer_words(grid: Grid, layer: FloorLayer) -> str:
+    """What a layer is, as the end of a clause."""
+    place = describe(grid, np.array(layer.position))
+    return f"that only the floor keeps open is {layer.cells:.2g} cells wide at {place}"
 
 
 def narrowest_layer(problem: Problem, relevant: BoolArray | None = None) -> FloorLayer | None:

@@ -25,6 +25,9 @@ FIRST_PANELS = 128
 MOST_PANELS = 2_000  # where the formulas of a user round coarsely, more would not help
 NARROWEST_PANEL = 1e-13  # of the whole interval
 RESOLVED = 1e-13
+# Beyond the last cell of an infinite axis the density must lose this share of its mass at every doubling of the
+# distance, as it does below a density of 1 / x**1.07; it is looked at over three doublings.
+LOSS_BY_DOUBLING, DOUBLINGS = 0.05, 3
 UNSETTLED = 1e-6  # change of the result when all panels are halved; above this it is refused
 
 
@@ -51,6 +54,23 @@ def log_passage_time(problem: Problem, start: float, ends: tuple[float, float], 
         lambda panels: _coarse(panels, start, absorbing),
         lambda panels: _log_time(panels, start, absorbing),
     )
+
+
+def confined(problem: Problem, start: float, last: float) -> bool:
+    """Whether the density at rest can be normalised beyond the last cell towards an infinite end of the axis.
+
+    Between doublings of the distance from the start its mass must fall; the mass of 1 / x is the same in all.
+    """
+    distances = (last - start) * 2.0 ** np.linspace(0.0, DOUBLINGS, 16 * DOUBLINGS + 1)
+    edges = np.sort(np.append(start + distances, np.linspace(start, last, FIRST_PANELS + 1)[:-1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        panels = _Panels.between(problem, edges)
+        masses = _log_panels(panels.log_densities(start)[0], panels.widths)
+    outward = masses[-16 * DOUBLINGS :] if last > start else masses[: 16 * DOUBLINGS][::-1]
+    doubled = np.logaddexp.reduce(outward.reshape(DOUBLINGS, 16), axis=1)
+    if not np.isfinite(doubled).all():  # the loss overflows, or no probability is left, so far out
+        return True
+    return bool(doubled[-1] <= doubled[-2] + np.log1p(-LOSS_BY_DOUBLING))
 
 
 def remainder_integral(problem: Problem, origin: float, end: float) -> float:

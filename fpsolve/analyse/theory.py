@@ -18,7 +18,7 @@ from typing import final
 import numpy as np
 
 from fpsolve.analyse.line import Barriers, Line, barriers_to, reach
-from fpsolve.analyse.passage_integral import InapplicableError, log_passage_time
+from fpsolve.analyse.passage_integral import InapplicableError, confined, log_passage_time
 from fpsolve.analyse.saddle import Passage, langer_time, passage_to, reason_of
 from fpsolve.analyse.stationary_points import StationaryPointError
 from fpsolve.analyse.xie import XieTimes, xie_times
@@ -220,12 +220,17 @@ def exact_integral(crossing: Crossing) -> ClosedForm:
     tau = integral over y of exp(-psi(y)) / D(y) * integral over z before y of exp(psi(z)),
     y from the start to the target. Between two absorbing ends, with S(y, z) = integral of exp(-psi) / D,
     tau = S(x, r) / S(l, r) integral_l^x S(l, z) exp(psi(z)) dz + S(l, x) / S(l, r) integral_x^r S(z, r) exp(psi(z)) dz.
-    Absorbing walls count as target.
+    Absorbing walls count as target. An infinite end that is reached counts as its last cell, if the integral converges.
     """
     crossing.check_one_axis()
     start = float(crossing.start[0])
     lower, upper = reach(Line(crossing.problem), start, crossing.target)
     ends, absorbing = (lower.place, upper.place), (lower.absorbs, upper.absorbs)
+    infinite = crossing.problem.grid.axes[0].infinite
+    for end, beyond in zip((lower, upper), infinite, strict=True):
+        if beyond and not end.absorbs and not confined(crossing.problem, start, end.place):
+            reason = "the integral does not converge: nothing confines the process at infinity"
+            raise InapplicableError(reason)
     return ClosedForm.doubted(log_passage_time(crossing.problem, start, ends, absorbing), None)
 
 

@@ -97,9 +97,10 @@ class Report:
     def _under_resolved(self) -> list[Notice]:
         """Wells narrower than a cell, and noise so anisotropic that an offset is longer than the box."""
         found = []
-        if self.cells_across and (least := min(self.cells_across.values())) < 1.0:
+        named = {"short_resolution", "under_resolved"} & {notice.code for notice in self.notices}
+        if not named and self.cells_across and (least := min(self.cells_across.values())) < 1.0:
             axis = min(self.cells_across, key=lambda name: self.cells_across[name])
-            message = f"the narrowest well or saddle is {least:.2g} cells wide along {axis}: the numbers mean little"
+            message = f"the narrowest well or saddle is {least:.2g} cells wide along {axis}: it is not resolved"
             found.append(Notice("under_resolved", f"{message}; fpsolve check says how many cells would do"))
         if self.generator is not None:
             longest = np.abs(_near(self.generator).displacement).max(axis=0, initial=0)
