@@ -290,8 +290,12 @@ def test_no_notice_where_the_grid_resolves():
 
 @pytest.mark.slow
 def test_bars_of_random_problems():
-    """A hundred problems of one dimension that the rule was not made for; the thresholds are 0.94 and 0.77, which it
-    reached on others, less 2.5 standard errors of a share of 100."""
+    """A hundred problems of one dimension that the rule was not made for.
+
+    On 1200 others of the same kind the bar held in 0.97 and was at most ten times the error in 0.66 (edges that
+    converge faster than second order leave less error than the bar allows for); the thresholds are these less 2.5
+    standard errors of a share of 100.
+    """
     rng, held, tight = np.random.default_rng(2024), [], []
     while len(held) < 100:
         tilt, ripple, depth = rng.uniform(-0.3, 0.3), rng.uniform(0.0, 0.2), math.exp(rng.uniform(1.0, 4.5))
@@ -304,8 +308,8 @@ def test_bars_of_random_problems():
         error, bar, _ = judged(known)
         held.append(error <= bar)
         tight.append(bar <= 10.0 * error)
-    assert np.mean(held) >= 0.88
-    assert np.mean(tight) >= 0.66
+    assert np.mean(held) >= 0.93
+    assert np.mean(tight) >= 0.54
 
 
 def random_noise(rng: np.random.Generator, temperature: float):

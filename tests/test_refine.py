@@ -318,8 +318,7 @@ def test_changes_that_go_on_have_no_limit():
 def test_what_is_left_out_follows_from_the_basins():
     problem = quartic(80)
     whole, part = (
-        escape(problem, definitions=(FIRST,), grids=1, **given)
-        for given in ({}, {"start": (-1.0,), "valley": "x < 0"})
+        escape(problem, definitions=(FIRST,), grids=1, **given) for given in ({}, {"start": (-1.0,), "valley": "x < 0"})
     )
     # The first of two wells alike is left, for the core of the other.
     assert whole.start == pytest.approx((-1.0,), abs=1e-12)

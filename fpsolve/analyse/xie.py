@@ -31,7 +31,7 @@ from fpsolve.analyse.path import Path, steepest_descent
 from fpsolve.analyse.saddle import Passage, in_parallel
 from fpsolve.analyse.stationary_points import StationaryPoint, loss_at
 from fpsolve.model.grid import FloatArray
-from fpsolve.model.noise import CONVENTIONS, NOISE_GRADIENT_SHARE, Convention, HessianNoise
+from fpsolve.model.noise import CONVENTION_WORDS, NOISE_GRADIENT_SHARE, Convention, HessianNoise
 from fpsolve.model.problem import Problem
 
 SAME_NOISE = 1e-6  # relative: of frozen pieces that a user writes with rounded numbers
@@ -92,11 +92,8 @@ class XieTimes:
         """Why the time with the prefactor of a convention does not apply, a clause for the report."""
         if self.doubt is not None or convention == self.convention:
             return self.doubt
-        return f"the equation is taken in the {WORDS[self.convention]} sense, this prefactor in the {WORDS[convention]}"
-
-
-WORDS: dict[Convention, str] = {"ito": "Ito", "stratonovich": "Stratonovich", "isothermal": "isothermal"}
-assert set(WORDS) == set(CONVENTIONS)
+        own, other = CONVENTION_WORDS[self.convention], CONVENTION_WORDS[convention]
+        return f"the equation is taken in the {own} sense, this prefactor in the {other}"
 
 
 def xie_times(passage: Passage) -> XieTimes:

@@ -17,6 +17,7 @@ from fpsolve.model.landscape import Landscape, symmetric_matrix
 
 Convention: TypeAlias = Literal["ito", "isothermal", "stratonovich"]
 CONVENTIONS: tuple[Convention, ...] = ("ito", "isothermal", "stratonovich")
+CONVENTION_WORDS: dict[Convention, str] = {"ito": "Ito", "isothermal": "isothermal", "stratonovich": "Stratonovich"}
 Projection: TypeAlias = Literal["abs", "clip"]
 FloorKind: TypeAlias = Literal["smooth", "additive", "maximum"]
 
@@ -114,7 +115,7 @@ class TensorNoise(AbstractNoise):
         matrix = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, "noise.diffusion")
         if matrix.is_constant:
             return _constant(symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, "noise.diffusion"), "tensor")
-        return Diffusion(matrix, _divergence(matrix), self.convention, f"tensor, {self.convention}")
+        return Diffusion(matrix, _divergence(matrix), self.convention, f"tensor, {CONVENTION_WORDS[self.convention]}")
 
 
 @final
@@ -148,7 +149,7 @@ class AmplitudeNoise(AbstractNoise):
         def drift(positions: FloatArray) -> FloatArray:
             return 0.5 * np.einsum("jk...,ikj...->i...", amplitude(positions), slope(positions))
 
-        words = f"amplitude, {self.convention}"
+        words = f"amplitude, {CONVENTION_WORDS[self.convention]}"
         return Diffusion(matrix, divergence, self.convention, words, amplitude_drift=drift)
 
 
@@ -221,7 +222,7 @@ class HessianNoise(AbstractNoise):
         floor = f", {self.floor_kind} floor {self.floor:g}" if self.floor > 0.0 else ""
         injected = f", injected variance {self.injected:g}" if self.injected > 0.0 else ""
         steps = f"learning rate {self.learning_rate:g}, batch {self.batch_size:g}"
-        return f"{name} ({steps}{floor}{injected}), {self.convention}"
+        return f"{name} ({steps}{floor}{injected}), {CONVENTION_WORDS[self.convention]}"
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from fpsolve.analyse.escape import Escape, EscapeTime
 from fpsolve.analyse.theory import ClosedForm
+from fpsolve.model.noise import CONVENTION_WORDS
 
 TIME_WORDS = {
     "mean_first_passage_time": "mean first-passage time",
@@ -25,7 +26,7 @@ THEORY_WORDS = {
     "low_noise": "low noise",
     "exact_integral": "exact integral",
 }
-XIE = {"ito": "Ito", "stratonovich": "Stratonovich", "isothermal": "isothermal"}
+XIE: dict[str, str] = {**CONVENTION_WORDS}  # their theorem has a prefactor for each
 LEFT = 52  # characters before the numbers
 LARGEST_RATIO = 700.0  # of two times, as a natural logarithm: what a double holds
 
