@@ -26,7 +26,7 @@ THEORY_WORDS = {
     "low_noise": "low noise",
     "exact_integral": "exact integral",
 }
-XIE: dict[str, str] = {**CONVENTION_WORDS}  # their theorem has a prefactor for each
+XIE: dict[str, str] = dict(CONVENTION_WORDS.items())  # their theorem has a prefactor for each
 LEFT = 52  # characters before the numbers
 LARGEST_RATIO = 700.0  # of two times, as a natural logarithm: what a double holds
 
