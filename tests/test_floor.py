@@ -99,7 +99,7 @@ def test_share_is_the_floors_part_of_the_exponent():
 
 
 def test_kinds_of_floor_differ_by_powers_of_two_and_e():
-    # smooth : additive : maximum = 2**p : 1 : e**p as the floor vanishes (SCIENCE: the integral through the layer).
+    # smooth : additive : maximum = 2**p : 1 : e**p as the floor vanishes (the integral through the layer).
     strength, floor = 0.1, 1e-4
     smooth, additive, largest = (
         refined(quartic(floor, 800, strength, kind), TO_THE_SADDLE)[FIRST].log_extrapolated
