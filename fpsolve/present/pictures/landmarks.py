@@ -143,11 +143,9 @@ def draw_paths(sheet: Sheet, axes: Axes, view: View, paths: Sequence[Path]) -> N
 
 
 def _badge(axes: Axes, number: int, place: FloatArray, away: float) -> None:
-    """The number of a minimum in a circle, so many points away from it to the right and up."""
+    """The number of a minimum in a circle, so many points away from it to the right and up; whole also on a wall."""
     style: Style = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 9.0, "bbox": BADGE}
-    axes.annotate(
-        str(number + 1), place.tolist(), (away, away), annotation_clip=True, clip_on=True, zorder=4.9, **style
-    )
+    axes.annotate(str(number + 1), place.tolist(), (away, away), annotation_clip=True, zorder=4.9, **style)
 
 
 def _is_shown(view: View, position: FloatArray, projected: bool) -> bool:
