@@ -198,6 +198,8 @@ class _Chain:
 
 def _left_out(generator: Generator, chosen: BoolArray) -> FloatArray:
     """Rates from every cell of a mask to cells outside it, (cells,)."""
+    if not (generator.active & ~chosen).any():  # edges join active cells only
+        return np.zeros(generator.grid.size)
     edges, size = generator.edges, generator.grid.size
     onward, back = chosen[edges.origin] & ~chosen[edges.end], chosen[edges.end] & ~chosen[edges.origin]
     total: FloatArray = np.bincount(edges.origin[onward], edges.forward[onward], minlength=size).astype(np.float64)
