@@ -107,12 +107,20 @@ def test_a_sharp_and_a_flat_minimum(temperature, start, target):
 
 @pytest.mark.parametrize(("share", "floor", "target"), PROPORTIONAL_TO_LOSS)
 def test_noise_in_proportion_to_the_loss(share, floor, target):
-    """Weights midway along the edges: 2.8e-6 and 1.8e-7 measured at worst, still of fourth order."""
+    """Weights midway along the edges: 2.8e-6 and 1.8e-7 measured at worst.
+
+    Of fourth order, where the target lies beyond the saddle and the noise is not so loud (0.3) that what is left at 800
+    cells, 1e-7, is small beside the part of second order.
+    """
     noise = TensorNoise(diffusion=[[f"{share}*((x**2 - 1)**2 + {floor})"]])
+    wanted, errors = PROPORTIONAL_TO_LOSS[share, floor, target], []
     for cells, bound in ((400, 3.5e-6), (800, 2.2e-7)):
         problem = Problem(Landscape(QUARTIC, variables=("x",)), noise, box((cells,), (-4.0, 1.6)))
         found = first_passage(problem, (-1.0,), f"x > {target}")
-        assert found == pytest.approx(PROPORTIONAL_TO_LOSS[share, floor, target], rel=bound)
+        errors.append(abs(found / wanted - 1.0))
+        assert errors[-1] < bound
+    if target == 1 and share < 0.3:
+        assert abs(orders((400, 800), errors)[0] - 4.0) < 0.1
 
 
 def test_the_rate_of_leaving_an_interval():

@@ -192,7 +192,7 @@ class _Question:
 
     def chain(self) -> _EscapingChain:
         """The chain absorbed in the targets, factorised."""
-        return _EscapingChain.of(self.generator, self.point, self.targets, self.valley, self.core, self.key)
+        return _EscapingChain.of(self)
 
 
 def _times(chain: _EscapingChain, definitions: Collection[str] | None) -> tuple[dict[str, EscapeTime], dict[str, str]]:
@@ -267,32 +267,21 @@ def _refuse_bad_core(generator: Generator, start: Sequence[float], target: Regio
 class _EscapingChain:
     """A chain absorbed in its targets, with what several definitions need of it, each computed once."""
 
-    generator: Generator
-    point: tuple[float, ...]
-    targets: tuple[Region, ...]
-    valley: Region | None
-    core: Region | None
+    question: _Question
     start: PointWeights
     passage: Passage
 
     @classmethod
-    def of(
-        cls,
-        generator: Generator,
-        point: tuple[float, ...],
-        targets: tuple[Region, ...],
-        valley: Region | None,
-        core: Region | None,
-        key: str,
-    ) -> _EscapingChain:
+    def of(cls, question: _Question) -> _EscapingChain:
         """Check the start and factorise."""
-        weights = start_weights(generator.problem, point, union(targets, len(point)), valley)
-        killed = absorbed(generator, targets, key)
+        generator, targets = question.generator, question.targets
+        weights = start_weights(generator.problem, question.point, union(targets, len(question.point)), question.valley)
+        killed = absorbed(generator, targets, question.key)
         if not killed.active[weights.cells].all():
             found = "the start lies within a cell of the target"
             required = "The grid must tell the two apart"
             raise CaseError("escape.start", found, required, "Move the start or refine the grid")
-        return cls(generator, point, targets, valley, core, weights, Passage.of(killed))
+        return cls(question, weights, Passage.of(killed))
 
     @property
     def killed(self) -> Generator:
@@ -315,7 +304,7 @@ class _EscapingChain:
 
     @cached_property
     def valley_weights(self) -> FloatArray | None:
-        return None if self.valley is None else self.valley.weights(self.killed.grid)
+        return None if self.question.valley is None else self.question.valley.weights(self.killed.grid)
 
     @cached_property
     def lasting(self) -> QuasiStationary:
@@ -331,9 +320,9 @@ class _EscapingChain:
     @cached_property
     def transition(self) -> TransitionPath:
         """Transitions from the core to the targets, at rest."""
-        problem = self.generator.problem
-        core = self.core or core_region(problem, attractor_near(problem, self.point), "core")
-        return transition_path(self.generator, core, self.targets)
+        problem = self.question.generator.problem
+        core = self.question.core or core_region(problem, attractor_near(problem, self.question.point), "core")
+        return transition_path(self.question.generator, core, self.question.targets)
 
 
 def _first_passage(chain: _EscapingChain) -> EscapeTime:
@@ -349,13 +338,14 @@ def _flux_over_population(chain: _EscapingChain) -> EscapeTime:
 
 def _valley_flux_over_population(chain: _EscapingChain) -> EscapeTime:
     """The net flux must be what enters inside the valley: all of the source, unless the start is at its edge."""
-    if chain.valley is None or chain.valley_weights is None:
+    valley = chain.question.valley
+    if valley is None or chain.valley_weights is None:
         reason = "no valley is given"
         raise InapplicableError(reason)
     flux = net_flux(chain.killed, chain.population, chain.valley_weights)
     error = relative_difference(flux, Extended.of(float(chain.valley_weights @ chain.source)))
     if not abs(error) < LARGEST_FLUX_ERROR:
-        reason = f"the surface of {chain.valley.name!r} lies so deep in the well that its net flux is lost in rounding"
+        reason = f"the surface of {valley.name!r} lies so deep in the well that its net flux is lost in rounding"
         raise InapplicableError(reason)
     return EscapeTime(float(((chain.population * chain.valley_weights).sum() / flux).log()))
 
@@ -377,14 +367,14 @@ def _read(start: PointWeights, values: Extended) -> Extended:
 
 def _gathered(chain: _EscapingChain, times: dict[str, EscapeTime], absent: dict[str, str]) -> Escape:
     killed, grid = chain.killed, chain.killed.grid
-    target, passed = union(chain.targets, grid.dimensions), chain.outflow.sum()
+    target, passed = union(chain.question.targets, grid.dimensions), chain.outflow.sum()
     return Escape(
-        start=chain.point,
+        start=chain.question.point,
         target=target,
-        valley=chain.valley,
+        valley=chain.question.valley,
         times=times,
         absent=absent,
-        theory=closed_forms(chain.generator.problem, chain.point, target),
+        theory=closed_forms(chain.question.generator.problem, chain.question.point, target),
         mean_first_passage_time=chain.passage.mean_time.floats(),
         log10_mean_first_passage_time=chain.passage.mean_time.log() / math.log(10.0),
         density=(chain.population / chain.population.sum()).floats() / grid.volumes,
