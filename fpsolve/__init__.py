@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from fpsolve.discretise.generator import Generator
     from fpsolve.errors import CaseError, FpsolveError, RunError
     from fpsolve.model.grid import Axis, Grid
-    from fpsolve.model.initial import Density, Gaussian, Point, Uniform
+    from fpsolve.model.initial import Density, Gaussian, Point, Saved, Uniform
     from fpsolve.model.landscape import Landscape
     from fpsolve.model.maps import Refinement
     from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, TensorNoise
     from fpsolve.model.problem import Problem
     from fpsolve.model.region import Region
+    from fpsolve.model.schedule import Stage
     from fpsolve.pipeline import run
     from fpsolve.preview import check
     from fpsolve.refine import escape
@@ -37,12 +38,13 @@ _HOMES = {
     "fpsolve.discretise.generator": ("Generator",),
     "fpsolve.errors": ("CaseError", "FpsolveError", "RunError"),
     "fpsolve.model.grid": ("Axis", "Grid"),
-    "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Uniform"),
+    "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Saved", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
     "fpsolve.model.maps": ("Refinement",),
     "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "TensorNoise"),
     "fpsolve.model.problem": ("Problem",),
     "fpsolve.model.region": ("Region",),
+    "fpsolve.model.schedule": ("Stage",),
     "fpsolve.pipeline": ("run",),
     "fpsolve.preview": ("check",),
     "fpsolve.refine": ("escape",),
@@ -67,6 +69,8 @@ __all__ = [
     "Refinement",
     "Region",
     "RunError",
+    "Saved",
+    "Stage",
     "TensorNoise",
     "Uniform",
     "__version__",

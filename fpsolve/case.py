@@ -12,21 +12,21 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, final
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE
+from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice
 from fpsolve.analyse.question import Question, complete_question
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
 from fpsolve.model.grid import Axis, Grid, Wall
-from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Uniform
+from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Saved, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
 from fpsolve.model.noise import (
@@ -41,6 +41,7 @@ from fpsolve.model.noise import (
 )
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
+from fpsolve.model.schedule import Stage
 from fpsolve.solve.passage import union
 
 Formula = str | float
@@ -79,57 +80,80 @@ class LandscapeTable(Table):
         )
 
 
-class ConstantTable(Table):
-    """[noise] of kind "constant"."""
+class StageTable(Table):
+    """One stage of a schedule: a value that holds for so many SGD steps, or for so long."""
 
-    kind: Literal["constant"]
-    temperature: float | None = None
-    diffusion: Matrix | None = None
+    value: float
+    steps: float | None = Field(None, gt=0.0)
+    time: float | None = Field(None, gt=0.0)
+
+
+Number = float | str | list[StageTable]  # that may change in time
+
+
+class NoiseTable(Table):
+    """What [noise] may hold of every kind."""
+
+    MODEL: ClassVar[type[AbstractNoise]]
+
+    learning_rate: Number | None = None
+    injected: Number = 0.0
 
     def noise(self) -> AbstractNoise:
         """The noise model."""
-        return ConstantNoise(temperature=self.temperature, diffusion=self.diffusion)
+        given = {key: _scheduled(getattr(self, key)) for key in type(self).model_fields if key != "kind"}
+        return self.MODEL(**given)
 
 
-class TensorTable(Table):
+def _scheduled(value: Any) -> Any:
+    """Stages in place of their tables."""
+    if isinstance(value, list) and value and isinstance(value[0], StageTable):
+        return tuple(Stage(stage.value, stage.steps, stage.time) for stage in value)
+    return value
+
+
+class ConstantTable(NoiseTable):
+    """[noise] of kind "constant"."""
+
+    MODEL = ConstantNoise
+
+    kind: Literal["constant"]
+    temperature: Number | None = None
+    diffusion: Matrix | None = None
+
+
+class TensorTable(NoiseTable):
     """[noise] of kind "tensor"."""
+
+    MODEL = TensorNoise
 
     kind: Literal["tensor"]
     diffusion: FormulaMatrix
     convention: Convention = "ito"
 
-    def noise(self) -> AbstractNoise:
-        """The noise model."""
-        return TensorNoise(diffusion=self.diffusion, convention=self.convention)
 
-
-class AmplitudeTable(Table):
+class AmplitudeTable(NoiseTable):
     """[noise] of kind "amplitude"."""
+
+    MODEL = AmplitudeNoise
 
     kind: Literal["amplitude"]
     noise_amplitude: FormulaMatrix
     convention: Convention = "ito"
 
-    def noise(self) -> AbstractNoise:
-        """The noise model."""
-        return AmplitudeNoise(noise_amplitude=self.noise_amplitude, convention=self.convention)
 
-
-class HessianTable(Table):
+class HessianTable(NoiseTable):
     """[noise] of kind "hessian"."""
 
+    MODEL = HessianNoise
+
     kind: Literal["hessian"]
-    learning_rate: float
-    batch_size: float
+    learning_rate: Number
+    batch_size: Number
     projection: Projection | None = None
     floor: float = 0.0
     floor_kind: FloorKind = "smooth"
     convention: Convention = "ito"
-    injected: float = 0.0
-
-    def noise(self) -> AbstractNoise:
-        """The noise model."""
-        return HessianNoise(**{key: getattr(self, key) for key in type(self).model_fields if key != "kind"})
 
 
 NOISES: dict[str, type[ConstantTable | TensorTable | AmplitudeTable | HessianTable]] = {
@@ -180,9 +204,10 @@ class InitialTable(Table):
     density: Formula | None = None
     stationary: bool | None = None
     uniform: bool | None = None
+    file: str | None = None
 
-    def initial(self) -> AbstractInitial | None:
-        """The starting density; None stands for the density at rest."""
+    def initial(self, folder: Path = Path()) -> AbstractInitial | None:
+        """The starting density; None stands for the density at rest. folder: that of the case, where files are."""
         given = [key for key in type(self).model_fields if getattr(self, key) not in (None, False)]
         if len(given) != 1:
             found = f"{len(given)} ways to start ({', '.join(given) or 'none'})"
@@ -193,6 +218,9 @@ class InitialTable(Table):
             return Point(self.point)
         if self.density is not None:
             return Density(self.density)
+        if self.file is not None:
+            beside = folder / self.file
+            return Saved(beside if beside.exists() else Path(self.file))
         return Uniform() if self.uniform else None
 
 
@@ -202,9 +230,11 @@ class EvolveTable(Table):
     until: float | None = Field(None, gt=0.0)
     save: int | None = Field(None, ge=1, le=MOST_SAVED)
     times: list[float] | None = Field(None, min_length=1)
-    stepper: Literal["auto", "implicit"] = "auto"
+    stepper: StepperChoice = "auto"
     tolerance: float = Field(DEFAULT_TOLERANCE, gt=0.0)
+    absorb: list[str] = []
     watch: list[str] = []
+    relative_entropy: bool = True
 
     @property
     def saved(self) -> int:
@@ -224,12 +254,14 @@ class StationaryTable(Table):
     """[stationary]: an empty table asks for the density at rest."""
 
     grids: Grids = 1
+    at_time: float | None = Field(None, ge=0.0)
 
 
 class SpectrumTable(Table):
     """[spectrum]."""
 
     count: int = Field(6, ge=1)
+    at_time: float | None = Field(None, ge=0.0)
 
 
 class EscapeTable(Table):
@@ -241,6 +273,7 @@ class EscapeTable(Table):
     targets: list[str] | None = Field(None, min_length=1)
     core: str | None = None
     grids: Grids = 3
+    at_time: float | None = Field(None, ge=0.0)
 
 
 class Expectation(Table):
@@ -265,10 +298,9 @@ TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", 
 LATER = {
     ("momentum",), ("ensemble",), ("gradient_noise",), ("landscape", "data"), ("landscape", "table"),
     ("landscape", "per_example_loss"), ("grid", "domain"), ("grid", "axes"),
-    ("walls", "domain"), ("initial", "file"),
-    ("escape", "at_time"),
+    ("walls", "domain"),
 }  # fmt: skip
-LATER_CHOICES = {("noise", "kind"): ("minibatch",), ("evolve", "stepper"): ("stabilised", "exponential")}
+LATER_CHOICES = {("noise", "kind"): ("minibatch",)}
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
@@ -320,11 +352,35 @@ class Case:
     spectrum: SpectrumTable | None
     escape: EscapeTable | None
     expect: dict[str, Expectation]
+    folder: Path = field(default=Path(), compare=False)  # of the case file
 
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
         return Problem(self.landscape.landscape(), self.noise.noise(), self.grid)
+
+    def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:
+        """The problem that a table asks about: where it changes in time, as it is at the table's at_time.
+
+        Raises CaseError where that is missing, or has no effect.
+        """
+        asked = getattr(self, table)
+        time = None if asked is None else asked.at_time
+        if not self.problem.depends_on_time:
+            if time is not None:
+                found, required = "it has no effect", "Nothing changes in time here"
+                raise CaseError(f"{table}.at_time", found, required, "Remove it")
+            return self.problem
+        if time is None:
+            required = f"[{table}] is about one time, at which everything is held"
+            raise CaseError(table, "the drift or the noise changes in time", required, "Add at_time = 0.0")
+        return self.problem.at(time)
+
+    @cached_property
+    def start(self) -> AbstractInitial | None:
+        """The starting density of [initial]; None stands for the density at rest."""
+        assert self.initial is not None
+        return self.initial.initial(self.folder)
 
     @cached_property
     def grid(self) -> Grid:
@@ -361,7 +417,7 @@ class Case:
         assert self.escape is not None
         valley = None if self.escape.valley is None else self.region(self.escape.valley, "escape.valley")
         target = union(self.targets, len(self.axes)) if self.targets else None
-        return complete_question(self.problem, self.escape.start, valley, target)
+        return complete_question(self.problem_of("escape"), self.escape.start, valley, target)
 
     @cached_property
     def core(self) -> Region | None:
@@ -415,7 +471,7 @@ def load_case(path: str | Path, overrides: Sequence[str] = ()) -> Case:
     for override in overrides:
         _override(content, override)
     try:
-        return parse_case(content, file.stem)
+        return parse_case(content, file.stem, file.parent)
     except CaseError as error:
         raise located(error, file, overrides) from None
 
@@ -455,8 +511,8 @@ def _at(where: str, error: CaseError) -> CaseError:
     return CaseError(where, error.found, error.required, error.remedy)
 
 
-def parse_case(content: Mapping[str, Any], name: str) -> Case:
-    """A case from parsed TOML. Raises CaseError."""
+def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> Case:
+    """A case from parsed TOML. folder: where files that it names are sought first. Raises CaseError."""
     _refuse_unknown((), content, TABLES)
     for table in ("landscape", "noise", "grid"):
         if table not in content:
@@ -480,6 +536,7 @@ def parse_case(content: Mapping[str, Any], name: str) -> Case:
         spectrum=_optional(SpectrumTable, content, "spectrum"),
         escape=_escape(content),
         expect=_expect(content),
+        folder=folder,
     )
 
 
@@ -587,8 +644,9 @@ def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> Case
         remedy = "Write refine = [{ at = ..., by = ... }]"
     elif error["type"] == "list_type":
         remedy = f"Write [[{_shown(given)}]]" if place[-1] in MATRICES else f"Write [{_shown(given)}]"
-    elif path == ("noise",) and place[0] in SCHEDULED and isinstance(given, str | list):
-        found, remedy = f"{found}; schedules are not available yet", "Give one number"
+    elif path == ("noise",) and place[0] in SCHEDULED and len(place) == 1:
+        required = "It must be a number, a formula in t or k in quotes, or stages"
+        remedy = f"Write {place[0]} = [{{ steps = 100, value = 0.1 }}, {{ steps = 1000, value = 0.01 }}]"
     if given in LATER_CHOICES.get((path[0], str(place[-1])), ()):
         found, remedy = f"{_shown(given)} is not available yet", ""
     return CaseError(where, found, required, remedy)
@@ -678,6 +736,9 @@ def _noise(table: object) -> ConstantTable | TensorTable | AmplitudeTable | Hess
     if not isinstance(kind, str) or kind not in NOISES:
         found = f"{_shown(kind)} is not a known choice"
         raise CaseError("noise.kind", found, required, did_you_mean(str(kind), NOISES))
+    for key in SCHEDULED:
+        for number, stage in enumerate(mapping.get(key, []) if isinstance(mapping.get(key), list) else []):
+            _read(StageTable, stage, ("noise", key, str(number)), "Write { steps = 100, value = 0.1 }")
     return _read(NOISES[kind], mapping, ("noise",))
 
 

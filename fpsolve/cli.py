@@ -33,7 +33,7 @@ _threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads for the elimination; two at most are of use. [default: 1]",
+    help="Threads for elimination and products; two at most are of use. [default: 1]",
 )
 
 
@@ -44,8 +44,15 @@ _threads_option = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else there.")
 @click.option("--no-figures", is_flag=True, help="Write the result file only.")
 @_threads_option
+@click.option("--resume", is_flag=True, help="Go on from the result file of a run that was interrupted.")
 def run(
-    case: Path, overrides: tuple[str, ...], output: Path, as_json: bool, no_figures: bool, threads: int | None
+    case: Path,
+    overrides: tuple[str, ...],
+    output: Path,
+    as_json: bool,
+    no_figures: bool,
+    threads: int | None,
+    resume: bool,
 ) -> None:
     """Run a case file: print what it finds, write a result file and figures.
 
@@ -56,13 +63,18 @@ def run(
 
     progress = _Progress()
     try:
-        report = pipeline.run(case, overrides=overrides, output=output, figures=not no_figures, progress=progress)
+        report = pipeline.run(
+            case, overrides=overrides, output=output, figures=not no_figures, progress=progress, resume=resume
+        )
     except FpsolveError as error:
         progress.close()
         _fail(error, case, as_json)
     except MemoryError:
         progress.close()
         _fail(RunError("run", "the memory of the machine ran out", "", "Use fewer cells or saved times"), case, as_json)
+    except KeyboardInterrupt:
+        progress.close()
+        _fail(RunError("run", "interrupted", "", ""), case, as_json)
     progress.close()
     click.echo(_json(report.as_record()) if as_json else report.as_text())
     sys.exit(0 if report.outcome == "done" else 1)

@@ -12,7 +12,7 @@ from fpsolve import refine
 from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.escape import DEFINITIONS, Escape, escape_times
 from fpsolve.analyse.floor import FloorSensitivity, floor_of
-from fpsolve.analyse.motion import Motion, evolve
+from fpsolve.analyse.motion import NOTHING, Motion, evolve
 from fpsolve.analyse.rest import AtRest, stationary
 from fpsolve.analyse.spectrum import Spectrum, spectrum
 from fpsolve.analyse.terrain import Terrain, terrain
@@ -21,11 +21,12 @@ from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, Notice, RunError
 from fpsolve.expect import check_expectations
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.initial import Saved
 from fpsolve.model.problem import Problem
 from fpsolve.present import storage
+from fpsolve.present.checkpoint import Checkpoints, read_earlier
 from fpsolve.present.report import Report
-from fpsolve.preview import refuse_bad_questions
+from fpsolve.preview import chain_of, refuse_bad_questions
 from fpsolve.refine import Convergence
 from fpsolve.solve.elimination import refuse_too_large
 
@@ -39,16 +40,20 @@ def run(
     output: str | Path | None = None,
     figures: bool = True,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> Report:
     """Run a case, or the case file at a path, and report.
 
-    output: directory for the result file and the figures; nothing is written when it is left out.
+    output: directory for the result file and the figures; nothing is written when it is left out. resume: whether to
+    go on from what an interrupted run of the same case has left in its result file there.
 
     Raises CaseError for bad input (with file, key and line), RunError when the run fails. A missed expectation does
     not raise: the report's outcome is then "failed".
     """
     directory, watcher = None if output is None else Path(output), progress or _silent
-    return with_case(case, overrides, lambda loaded: _run(loaded, directory, figures, watcher))
+    if resume and directory is None:
+        raise CaseError("resume", "there is no output directory", "An earlier result is needed", "Give output")
+    return with_case(case, overrides, lambda loaded: _run(loaded, directory, figures, watcher, resume))
 
 
 def converge(case: Case | str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Convergence]:
@@ -65,7 +70,8 @@ def _converge(case: Case) -> dict[str, Convergence]:
         raise CaseError("escape", found, "Escape times and occupations at rest are", "Add [escape], or [stationary]")
     refuse_too_large(case.grid)
     refuse_bad_questions(case, Generator.of(case.problem))
-    return refine.converge(case.problem, lambda problem: _logarithms(case, problem))
+    problem = case.problem_of("stationary" if case.escape is None else "escape")
+    return refine.converge(problem, lambda problem: _logarithms(case, problem))
 
 
 def _logarithms(case: Case, problem: Problem) -> dict[str, float]:
@@ -93,20 +99,22 @@ def _silent(stage: str, share: float) -> None:
     """Progress that nobody watches."""
 
 
-def _run(case: Case, output: Path | None, figures: bool, progress: Progress) -> Report:
+def _run(case: Case, output: Path | None, figures: bool, progress: Progress, resume: bool) -> Report:
     began = time.perf_counter()
     if output is not None:
         storage.make_directory(output)
     progress("generator", 0.0)
-    refuse_too_large(case.grid)
+    if case.spectrum is not None or case.escape is not None:
+        refuse_too_large(case.grid)
     generator = Generator.of(case.problem)
     refuse_bad_questions(case, generator)
     rest = _at_rest(case, generator, progress)
     modes, missing = _spectrum(case, generator, progress)
-    motion = _in_time(case, generator, rest, progress)
+    report = Report(case.name, case.title, generator, rest, spectrum=modes)
+    motion = _in_time(case, report, output, progress, resume)
     out = _escape(case, generator, progress)
     around, floor = _terrain(case, generator, out, progress), _floor(case, out, progress)
-    report = Report(case.name, case.title, generator, rest, motion, out, modes, around, floor)
+    report = replace(report, motion=motion, escape=out, terrain=around, floor=floor)
     report = replace(
         report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, out, around, floor))
     )
@@ -121,32 +129,65 @@ def _at_rest(case: Case, generator: Generator, progress: Progress) -> AtRest | N
     if case.stationary is None:
         return None
     progress("density at rest", 0.0)
-    return stationary(generator, regions=case.regions, observables=case.observables)
+    return stationary(chain_of(case, "stationary", generator), regions=case.regions, observables=case.observables)
 
 
-def _in_time(case: Case, generator: Generator, rest: AtRest | None, progress: Progress) -> Motion | None:
-    if case.evolve is None:
+def _in_time(case: Case, report: Report, output: Path | None, progress: Progress, resume: bool) -> Motion | None:
+    """The density in time, written to the result file as it goes; Ctrl-C leaves there what is known."""
+    generator = report.generator
+    if case.evolve is None or generator is None:
         return None
     table, last = case.evolve, case.evolve.until or max(case.evolve.times or [1.0])
-    return evolve(
-        generator,
-        _start(case, generator, rest),
-        until=table.until,
-        save=table.saved,
-        times=table.times,
-        tolerance=table.tolerance,
-        watch={name: case.region(name, "evolve.watch") for name in table.watch},
-        observables=case.observables,
-        progress=lambda reached: progress("density in time", reached / last),
-    )
+    start = case.start
+    begin = start.time if isinstance(start, Saved) else 0.0
+    absorbing = [case.region(name, "evolve.absorb") for name in table.absorb]
+    checkpoints, earlier = None, NOTHING
+    if output is not None:
+        path, text = storage.result_path(output, case.name), case.resolved()
+        storage.remove_leftovers(path)
+        checkpoints = Checkpoints(path, report, text)
+        if resume:
+            gates = generator.exits.gates + tuple(region.name for region in absorbing)
+            earlier = read_earlier(path, text, generator.grid, gates)
+    progress("density in time", 0.0)
+    try:
+        return evolve(
+            generator,
+            start if start is not None else _rest_at_start(case, report).probability,
+            until=table.until,
+            save=table.saved,
+            times=table.times,
+            tolerance=table.tolerance,
+            stepper=table.stepper,
+            absorb=absorbing,
+            watch={name: case.region(name, "evolve.watch") for name in table.watch},
+            observables=case.observables,
+            relative_entropy=table.relative_entropy,
+            progress=lambda reached: progress("density in time", (reached - begin) / (last - begin)),
+            keep=None if checkpoints is None else checkpoints.keep,
+            earlier=earlier,
+        )
+    except KeyboardInterrupt:
+        if checkpoints is None:
+            raise
+        raise _interrupted(checkpoints) from None
 
 
-def _start(case: Case, generator: Generator, rest: AtRest | None) -> FloatArray:
-    assert case.initial is not None
-    initial = case.initial.initial()
-    if initial is None:
-        return (rest or stationary(generator)).probability
-    return initial.probability(generator.problem)
+def _interrupted(checkpoints: Checkpoints) -> RunError:
+    """What is known is on disk."""
+    saved = checkpoints.write()
+    if not saved:
+        return RunError("evolve", "interrupted before the first saved time", "", "Run it again")
+    kept = f"{checkpoints.path} holds {saved} saved times"
+    return RunError("evolve", "interrupted", kept, "Go on with fpsolve run --resume")
+
+
+def _rest_at_start(case: Case, report: Report) -> AtRest:
+    """The density at rest of the problem as it is at the start."""
+    generator = report.generator
+    assert generator is not None
+    known = report.rest is not None and not case.problem.depends_on_time
+    return report.rest if known and report.rest is not None else stationary(generator)
 
 
 def _spectrum(case: Case, generator: Generator, progress: Progress) -> tuple[Spectrum | None, tuple[Notice, ...]]:
@@ -155,7 +196,7 @@ def _spectrum(case: Case, generator: Generator, progress: Progress) -> tuple[Spe
         return None, ()
     progress("spectrum", 0.0)
     try:
-        return spectrum(generator, case.spectrum.count), ()
+        return spectrum(chain_of(case, "spectrum", generator), case.spectrum.count), ()
     except RunError as error:
         if case.stationary is None and case.evolve is None and case.escape is None:
             raise
@@ -171,7 +212,7 @@ def _limits(case: Case, rest: AtRest | None, progress: Progress) -> dict[str, Li
     def question(problem: Problem) -> dict[str, float]:
         return stationary(problem, regions=case.regions, observables=case.observables).numbers
 
-    return refine.limits(case.problem, question, rest.numbers)
+    return refine.limits(case.problem_of("stationary"), question, rest.numbers)
 
 
 def _escape(case: Case, generator: Generator, progress: Progress) -> Escape | None:
@@ -180,7 +221,7 @@ def _escape(case: Case, generator: Generator, progress: Progress) -> Escape | No
     progress("escape", 0.0)
     question = case.question
     return refine.escape(
-        generator,
+        chain_of(case, "escape", generator),
         start=question.start,
         targets=case.targets or (question.target,),
         valley=question.valley,
@@ -193,14 +234,14 @@ def _floor(case: Case, out: Escape | None, progress: Progress) -> FloorSensitivi
     if out is None or floor_of(case.problem) is None:
         return None
     progress("floor", 0.0)
-    return refine.escape_floor(case.problem, out)
+    return refine.escape_floor(case.problem_of("escape"), out)
 
 
 def _notices(
     case: Case, out: Escape | None, around: Terrain | None, floor: FloorSensitivity | None
 ) -> tuple[Notice, ...]:
     basins = None if around is None else around.basins
-    found = [] if out is None else refine.resolution_notices(case.problem, out, basins)
+    found = [] if out is None else refine.resolution_notices(case.problem_of("escape"), out, basins)
     return (*found, *([] if floor is None else floor.notices()))
 
 
@@ -208,17 +249,16 @@ def _terrain(case: Case, generator: Generator, out: Escape | None, progress: Pro
     if out is None:
         return None
     progress("basins and paths", 0.0)
-    return terrain(generator, case.question, out.times["mean_first_passage_time"].log_time)
+    return terrain(chain_of(case, "escape", generator), case.question, out.times["mean_first_passage_time"].log_time)
 
 
 def _written(case: Case, report: Report, output: Path, figures: bool, progress: Progress) -> Report:
     """The report with its result file and figures on disk."""
     progress("files", 0.0)
-    stem = output / case.name
     drawn: list[Path] = []
     if figures:
-        drawn = _drawn(case, report, stem)
-    result = stem.with_name(f"{stem.name}.nc")
+        drawn = _drawn(case, report, output / case.name)
+    result = storage.result_path(output, case.name)
     report = replace(report, result_file=result, figures=drawn)
     storage.write_result(report, result, case.resolved())
     return report

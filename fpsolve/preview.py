@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fpsolve.model.grid import Grid
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
-from fpsolve.solve.passage import union
+from fpsolve.solve.passage import absorbed, union
 
 # A well or saddle of a standard deviation of so many cells is drawn well: its quadrature on half of them is exact.
 ENOUGH_CELLS = 2.0
@@ -35,7 +35,7 @@ MOST_TIMES_THE_CELLS = 1e3
 def refuse_bad_questions(case: Case, generator: Generator) -> None:
     """Check everything that the case asks before the long work begins. Raises CaseError."""
     problem = case.problem
-    from_rest = case.initial is not None and case.initial.initial() is None
+    from_rest = case.initial is not None and case.start is None
     if not generator.closed and (from_rest or case.stationary is not None):
         found = f"probability leaves through {', '.join(generator.exits.gates)}"
         where = "stationary" if case.stationary is not None else "initial.stationary"
@@ -44,11 +44,20 @@ def refuse_bad_questions(case: Case, generator: Generator) -> None:
         _refuse_undefined(region.level, problem, f"regions.{name}")
     for name, value in case.observables.items():
         _refuse_undefined(value, problem, f"observables.{name}")
+    for table in ("stationary", "spectrum", "escape"):
+        if getattr(case, table) is not None:
+            case.problem_of(table)
     if case.evolve is not None:
-        _refuse_bad_motion(case, case.evolve, problem)
+        _refuse_bad_motion(case, case.evolve, generator)
     if case.escape is not None:
-        _refuse_bad_escape(case, case.escape, generator)
+        _refuse_bad_escape(case, case.escape, chain_of(case, "escape", generator))
     refuse_malformed(case)
+
+
+def chain_of(case: Case, table: Literal["stationary", "spectrum", "escape"], generator: Generator) -> Generator:
+    """The chain that a table asks about; generator: that of the start, which serves where nothing changes in time."""
+    problem = case.problem_of(table)
+    return generator if problem is generator.problem else Generator.of(problem)
 
 
 def _refuse_undefined(field: Field, problem: Problem, where: str) -> None:
@@ -60,13 +69,17 @@ def _refuse_undefined(field: Field, problem: Problem, where: str) -> None:
         raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
 
 
-def _refuse_bad_motion(case: Case, table: EvolveTable, problem: Problem) -> None:
+def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> None:
+    problem = generator.problem
     if case.initial is None:
         raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
-    if (initial := case.initial.initial()) is not None:
-        initial.probability(problem)
-    for text in table.watch:
-        _refuse_undefined(case.region(text, "evolve.watch").level, problem, "evolve.watch")
+    if case.start is not None:
+        case.start.probability(problem)
+    for key in ("watch", "absorb"):
+        for text in getattr(table, key):
+            _refuse_undefined(case.region(text, f"evolve.{key}").level, problem, f"evolve.{key}")
+    if table.absorb:
+        absorbed(generator, [case.region(text, "evolve.absorb") for text in table.absorb], "evolve.absorb")
     grid, available = problem.grid, memory_of_machine()
     each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
     if (table.saved + 1) * each > available:
@@ -79,7 +92,7 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, problem: Problem) -> None
 
 
 def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:
-    problem = case.problem
+    problem = generator.problem
     regions = dict(zip(_target_keys(case), case.targets, strict=True))
     regions |= {} if table.valley is None else {"escape.valley": case.region(table.valley, "escape.valley")}
     regions |= {} if case.core is None else {"escape.core": case.core}

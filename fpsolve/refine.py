@@ -498,7 +498,9 @@ def floor_sensitivity(
         return None
     (half,) = coarsened(problem, (0.5,))
     exponent = _log_slope(half, question, lambda factor: replace(noise, floor=factor * noise.floor))
-    whole = _log_slope(half, question, lambda factor: replace(noise, learning_rate=factor * noise.learning_rate))
+    whole = _log_slope(
+        half, question, lambda factor: replace(noise, learning_rate=factor * noise.number("learning_rate"))
+    )
     law = None if start is None or target is None else floor_law(problem, float(start[0]), target)
     return FloorSensitivity(
         grid=problem.grid,

@@ -28,21 +28,21 @@ from fpsolve.model.initial import Gaussian, Point, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import TensorNoise
 from fpsolve.model.problem import Problem
-from fpsolve.solve import steppers
-from fpsolve.solve.evolve import Counts
-from fpsolve.solve.steppers import ImplicitStepper
+from fpsolve.solve import implicit
+from fpsolve.solve.implicit import ImplicitStepper
+from fpsolve.solve.steps import Counts, Span
 
 # The method
 
 
 def tableau():
     """A, b, c of the Runge-Kutta method, and the weights of its embedded error estimate."""
-    size = len(steppers.STAGES)
+    size = len(implicit.STAGES)
     a = np.zeros((size, size))
-    for row, coefficients in enumerate(steppers.STAGES):
+    for row, coefficients in enumerate(implicit.STAGES):
         a[row, : len(coefficients)] = coefficients
-        a[row, row] = steppers.DIAGONAL
-    return a, np.array(steppers.WEIGHTS), a.sum(axis=1), np.array(steppers.ERROR_WEIGHTS)
+        a[row, row] = implicit.DIAGONAL
+    return a, np.array(implicit.WEIGHTS), a.sum(axis=1), np.array(implicit.ERROR_WEIGHTS)
 
 
 def elementary_weights(a, b, c):
@@ -58,7 +58,7 @@ def elementary_weights(a, b, c):
 def test_the_order_conditions_hold():
     a, b, c, doubt = tableau()
     for order, conditions in elementary_weights(a, b, c).items():
-        assert order <= steppers.ORDER
+        assert order <= ImplicitStepper.order
         for weight, wanted in conditions:
             assert weight == pytest.approx(wanted, abs=1e-14)
     # The estimate is the difference of two formulas that agree to third order and no further.
@@ -86,6 +86,12 @@ def whirl(walls="reflecting"):
     return Generator.of(with_drift(grid, ["-x + 2*y", "-x - y"], [[0.5, 0.2], [0.2, 0.3]]))
 
 
+def stepper_of(generator, time_step):
+    """Implicit steps of one length through a chain that does not change."""
+    stepper = ImplicitStepper(Span(0.0, 1.0, lambda _: generator, constant=True))
+    return lambda probability: stepper.step(probability, 0.0, time_step)
+
+
 def with_gates(generator):
     """The generator with the gates as further states: what left through each is counted too."""
     size, gates = generator.grid.size, len(generator.exits.gates)
@@ -109,18 +115,18 @@ def test_steps_are_of_fourth_order(walls):
     wanted = expm(0.5 * with_gates(generator)) @ np.concatenate([start, np.zeros(gates)])
     counts, errors, left_errors = (8, 16, 32, 64), [], []
     for count in counts:
-        stepper = ImplicitStepper.of(generator, 0.5 / count)
+        step_on = stepper_of(generator, 0.5 / count)
         probability, left = start, np.zeros(gates)
         for _ in range(count):
-            step = stepper.step(probability)
+            step = step_on(probability)
             assert not step.limited
             probability, left = step.probability, left + step.left
         errors.append(error_l1(probability, wanted[:size]))
         left_errors.append(error_l1(left, wanted[size:]))
-    assert np.abs(orders(counts, errors) - steppers.ORDER).max() < 0.1
+    assert np.abs(orders(counts, errors) - ImplicitStepper.order).max() < 0.1
     assert errors[-1] < 1e-9  # (rate 3 * step)**4 and a small constant
     if walls == "absorbing":
-        assert np.abs(orders(counts, left_errors) - steppers.ORDER).max() < 0.1
+        assert np.abs(orders(counts, left_errors) - ImplicitStepper.order).max() < 0.1
 
 
 @pytest.mark.parametrize("walls", ["reflecting", "absorbing", "periodic"])
@@ -182,11 +188,11 @@ BOXES = {
 def test_a_step_of_any_length_keeps_probability_positive_and_complete(tensor, walls, logarithm, cell):
     drift = ["0", "0"] if walls == "torus" else ["3 - x", "-5*y"]
     generator = Generator.of(with_drift(box((12, 11), walls=BOXES[walls]), drift, TENSORS[tensor]))
-    stepper = ImplicitStepper.of(generator, 10.0**logarithm)
+    step_on = stepper_of(generator, 10.0**logarithm)
     probability, left = np.zeros(generator.grid.size), 0.0
     probability[cell] = 1.0
     for _ in range(3):
-        step = stepper.step(probability)
+        step = step_on(probability)
         probability, left = step.probability, left + step.left.sum()
         assert (probability >= 0.0).all()
         assert (step.left >= -step.error).all()  # nothing comes back in, as far as the step itself is right
@@ -200,10 +206,10 @@ def test_a_limited_step_is_far_better_than_the_positive_method(tensor):
     generator = Generator.of(with_drift(box((12, 11), walls="absorbing"), ["3 - x", "-5*y"], TENSORS[tensor]))
     size, matrix = generator.grid.size, with_gates(generator)
     exact, euler = expm(0.01 * matrix), np.linalg.inv(np.eye(len(matrix)) - 0.0025 * matrix)
-    euler, stepper = np.linalg.matrix_power(euler, 4), ImplicitStepper.of(generator, 0.01)
+    euler, step_on = np.linalg.matrix_power(euler, 4), stepper_of(generator, 0.01)
     for cell in range(0, size, 7):
         point = np.eye(len(matrix))[cell]
-        step, wanted, positive = stepper.step(point[:size]), exact @ point, euler @ point
+        step, wanted, positive = step_on(point[:size]), exact @ point, euler @ point
         assert step.limited
         for found, part in ((step.probability, slice(size)), (step.left, slice(size, None))):
             error = error_l1(found, wanted[part])

@@ -189,7 +189,12 @@ def floor_law(problem: Problem, start: float, target: Region) -> float | None:
     hold nothing up. None where the law does not apply: more dimensions, another projection, injected noise, no target.
     """
     noise = floor_of(problem)
-    if noise is None or problem.grid.dimensions != 1 or noise.projection != "abs" or noise.injected > 0.0:
+    if (
+        noise is None
+        or problem.grid.dimensions != 1
+        or noise.projection != "abs"
+        or noise.number("injected", least=0.0) > 0.0
+    ):
         return None
     gradient, hessian = problem.landscape.gradient, problem.landscape.hessian
     end = _nearest(problem, start, target)
@@ -203,7 +208,7 @@ def floor_law(problem: Problem, start: float, target: Region) -> float | None:
         inflection = np.array([[brentq(curvature, nodes[before], nodes[before + 1])]])
         slope = float(gradient(inflection)[0, 0]) * np.sign(end - start)
         total += 2.0 * max(slope, 0.0) / abs(float(third(inflection)[0, 0, 0, 0]))
-    return -float(total) * 2.0 * noise.batch_size / noise.learning_rate
+    return -float(total) / noise.scale
 
 
 def _nearest(problem: Problem, start: float, target: Region) -> float | None:

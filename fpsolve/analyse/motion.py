@@ -1,25 +1,33 @@
-"""The density in time and what it says: moments, occupations, fluxes, absorbed mass."""
+"""The density in time and what it says: moments, occupations, fluxes, absorbed mass, distance from rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.analyse.currents import current_density
+from fpsolve.analyse.entropy import entropy_to_rest
+from fpsolve.analyse.first_passage import FirstPassage, first_passage
 from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import FloatArray, Grid
-from fpsolve.model.initial import AbstractInitial
+from fpsolve.model.initial import AbstractInitial, Saved
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.solve import evolve as solver
-from fpsolve.solve.evolve import Counts
+from fpsolve.solve.choice import Choice, choose
+from fpsolve.solve.evolve import Moment
+from fpsolve.solve.passage import absorbed
+from fpsolve.solve.steps import Counts, Timeline
+
+StepperChoice: TypeAlias = Literal["auto", "implicit", "stabilised", "exponential"]
 
 DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-5
@@ -32,27 +40,58 @@ class Motion:
     """The density at the saved times, the first of which is the start.
 
     times: (times,); steps: SGD steps, (times,), or None where the noise has none; probability, density:
-    (times, cells), probability >= 0; current: (times, axes, cells); mass: what is still inside, (times,);
-    absorbed: what has gone through each gate, by its name, (times,); occupation, flux: of each watched region,
-    (times,), d(occupation)/dt = -flux; mass_error: largest |inside + absorbed - 1|.
+    (times, cells), probability >= 0; mass: what is still inside, (times,); absorbed: what has gone through each gate,
+    by its name, (times,); outflow: through all gates, (times,) [1/time]; occupation, flux: of each watched region,
+    (times,), d(occupation)/dt = -flux; relative_entropy: of the density to the one at rest (of the problem as it is at
+    that time), (times,), None where there is none or it was not asked for; mass_error: largest |inside + absorbed -
+    what there was|. choice: the stepper, and why. paces: how a march would go on from each saved time, None where it
+    cannot.
     """
 
     times: FloatArray
     steps: FloatArray | None
     probability: FloatArray
     density: FloatArray
-    current: FloatArray
     mass: FloatArray
     mean: FloatArray
     covariance: FloatArray
     observables: dict[str, FloatArray]
     absorbed: dict[str, FloatArray]
+    outflow: FloatArray
     occupation: dict[str, FloatArray]
     flux: dict[str, FloatArray]
+    relative_entropy: FloatArray | None
     mass_error: float
     smallest_density: float
     tail_mass: float
     counts: Counts
+    choice: Choice
+    timeline: Timeline = field(repr=False)
+    paces: tuple[solver.Pace | None, ...] = field(repr=False)
+
+    @cached_property
+    def current(self) -> FloatArray:
+        """Current density at the cell centres, (times, axes, cells), of the scheme itself."""
+        rows = zip(self.times, self.probability, strict=True)
+        return np.array([current_density(self.timeline.at(float(time)), row) for time, row in rows])
+
+    @cached_property
+    def first_passage(self) -> FirstPassage | None:
+        """The distribution of the time at which probability leaves; None where nothing can."""
+        return first_passage(self.times, self.mass, self.outflow) if self.absorbed else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a march had done when it was interrupted: moments, the first at the start, the last one with a pace."""
+
+    moments: tuple[Moment, ...] = ()
+    choice: Choice | None = None
+    counts: Counts = field(default_factory=Counts)
+
+
+NOTHING = Earlier()
 
 
 def evolve(
@@ -63,43 +102,95 @@ def evolve(
     save: int = DEFAULT_SAVED,
     times: Sequence[float] | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
+    stepper: StepperChoice = "auto",
+    absorb: Sequence[Region | str] = (),
     watch: Mapping[str, Region | str] | None = None,
     observables: Mapping[str, Field] | None = None,
+    relative_entropy: bool = False,
     progress: Callable[[float], None] | None = None,
+    keep: Callable[[Callable[[], Motion]], None] | None = None,
+    earlier: Earlier = NOTHING,
 ) -> Motion:
     """Move a density in time.
 
     Parameters
     ----------
-    problem : or its generator.
-    initial : a starting density, or the probability of every cell, (cells,).
+    problem : or its generator (of a problem that does not change in time).
+    initial : a starting density, or the probability of every cell, (cells,). One that was `Saved` starts at its time,
+        with what had been absorbed by then.
     until, save : last time, and number of evenly spaced saved times after the start.
-    times : instead of them: the saved times, increasing, above 0.
+    times : instead of them: the saved times, increasing, after the start (0, unless the start was saved).
     tolerance : bound on the L1 error in time of every saved density.
+    stepper : "implicit" (fourth order, a factorisation for every length of step), "stabilised" (explicit, second order,
+        products only), "exponential" (to any accuracy at any time, while nothing changes), or "auto": the cheapest.
+    absorb : regions that absorb, beside absorbing walls.
     watch : regions whose occupation and outward flux are recorded.
     observables : fields whose means are recorded.
+    relative_entropy : whether to record the distance from the density at rest.
     progress : called with the time reached.
+    keep : called at every saved time with a function that gives the motion so far.
+    earlier : what the same march had done when it was interrupted: it goes on.
 
     Raises CaseError for bad input, RunError when the stepping cannot go on.
     """
-    generator = problem if isinstance(problem, Generator) else Generator.of(problem)
-    grid, problem = generator.grid, generator.problem
-    instants = _instants(until, save, times)
     if not (np.isfinite(tolerance) and tolerance > 0.0):
         raise CaseError("evolve.tolerance", f"it is {tolerance:g}", "It must be a number above 0", "Try 1e-6")
-    start = initial.probability(problem) if isinstance(initial, AbstractInitial) else _given(initial, grid)
-    regions = {
-        name: problem.region(given, "evolve.watch") if isinstance(given, str) else given
-        for name, given in (watch or {}).items()
-    }
-    weights = {name: region.weights(grid) for name, region in regions.items()}
-    counts = Counts()
-    saved = []
-    for moment in solver.evolve(generator, start, instants, tolerance, counts):
-        saved.append(moment)
-        if progress is not None:
-            progress(moment.time)
-    return _gathered(generator, saved, counts, weights, observables or {})
+    timeline = timeline_of(problem, absorb)
+    generator = timeline.at(0.0)
+    grid, problem = generator.grid, generator.problem
+    instants = _instants(until, save, times, initial.time if isinstance(initial, Saved) else 0.0)
+    moments = earlier.moments or (_first(generator, initial, float(instants[0])),)
+    weights = {name: _region(problem, given).weights(grid) for name, given in (watch or {}).items()}
+    choice = earlier.choice or choose(timeline, instants, tolerance, stepper)
+    fields = {name: value(grid.positions()) for name, value in (observables or {}).items()}
+    record = _Record(timeline, weights, fields, relative_entropy, choice, replace(earlier.counts))
+    for moment in moments:
+        record.add(moment)
+    rest, start = instants[instants > moments[-1].time], moments[0].time
+    march = solver.evolve(
+        timeline, moments[-1], rest, tolerance, choice.stepper, record.counts, start=start, progress=progress
+    )
+    for moment in march:
+        record.add(moment)
+        if keep is not None:
+            keep(record.motion)
+    return record.motion()
+
+
+def timeline_of(problem: Problem | Generator, absorb: Sequence[Region | str] = ()) -> Timeline:
+    """The chain of a problem at all times, absorbed in some regions."""
+    first = problem if isinstance(problem, Generator) else Generator.of(problem)
+    regions = [_region(first.problem, given, "evolve.absorb") for given in absorb]
+
+    def chain(generator: Generator) -> Generator:
+        return absorbed(generator, regions, "evolve.absorb") if regions else generator
+
+    if not first.problem.depends_on_time:
+        return Timeline.always(chain(first))
+    whole = first.problem
+    return Timeline(
+        lambda time: chain(Generator.of(whole.at(time))), whole.course.jumps, changes=whole.changes_smoothly
+    )
+
+
+def _region(problem: Problem, given: Region | str, where: str = "evolve.watch") -> Region:
+    return problem.region(given, where) if isinstance(given, str) else given
+
+
+def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
+    """The start; what lies in absorbing regions is gone at once, and what a saved one had lost stays lost."""
+    gates, active = generator.exits.gates, generator.active
+    if isinstance(initial, AbstractInitial):
+        probability = initial.probability(generator.problem)
+    else:
+        probability = _given(initial, generator.grid)
+    before = initial.absorbed if isinstance(initial, Saved) else {}
+    left = np.array([before.get(gate, 0.0) for gate in gates])
+    inside = probability[~active].sum()
+    if inside > ROUNDING:
+        found = f"{inside:.3g} of the probability starts inside a region that absorbs"
+        raise CaseError("initial", found, "All of it must start outside", "Move the start or shrink the region")
+    return Moment(time, np.where(active, probability, 0.0), left)
 
 
 def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
@@ -113,49 +204,80 @@ def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
     return probability
 
 
-def _instants(until: float | None, save: int, times: Sequence[float] | None) -> FloatArray:
+def _instants(until: float | None, save: int, times: Sequence[float] | None, start: float) -> FloatArray:
     if (until is None) == (times is None):
         found = "neither until nor times is given" if until is None else "both until and times are given"
         raise CaseError("evolve", found, "Exactly one of them is needed", "")
     if until is not None:
-        if not (np.isfinite(until) and until > 0.0):
-            raise CaseError("evolve.until", f"it is {until:g}", "It must be a finite time above 0", "")
+        if not (np.isfinite(until) and until > start):
+            required = f"It must be a finite time above {start:g}"
+            raise CaseError("evolve.until", f"it is {until:g}", required, "")
         if save < 1:
             raise CaseError("evolve.save", f"it is {save}", "At least one instant must be saved", "")
-        return np.arange(save + 1, dtype=np.float64) * (until / save)
-    return np.concatenate([[0.0], np.asarray(times, dtype=np.float64)])
+        return start + np.arange(save + 1, dtype=np.float64) * ((until - start) / save)
+    instants = np.concatenate([[start], np.asarray(times, dtype=np.float64)])
+    if not np.isfinite(instants).all() or (np.diff(instants) <= 0.0).any():
+        required = f"They must be finite and increasing, the first after {start:g}"
+        raise CaseError("evolve.times", "the times do not increase", required, "")
+    return instants
 
 
-def _gathered(
-    generator: Generator,
-    saved: list[solver.Moment],
-    counts: Counts,
-    weights: dict[str, FloatArray],
-    observables: Mapping[str, Field],
-) -> Motion:
-    grid = generator.grid
-    times = np.array([moment.time for moment in saved])
-    probability = np.array([moment.probability for moment in saved])
-    left = np.array([moment.left for moment in saved])
-    moments = [mean_and_covariance(grid, row) for row in probability]
-    positions = grid.positions()
-    mass = probability.sum(axis=1)
-    step = generator.problem.noise.time_per_step
-    return Motion(
-        times=times,
-        steps=None if step is None else times / step,
-        probability=probability,
-        density=probability / grid.volumes,
-        current=np.array([current_density(generator, row) for row in probability]),
-        mass=mass,
-        mean=np.array([mean for mean, _ in moments]),
-        covariance=np.array([covariance for _, covariance in moments]),
-        observables={name: probability @ value(positions) / mass for name, value in observables.items()},
-        absorbed={gate: left[:, number] for number, gate in enumerate(generator.exits.gates)},
-        occupation={name: probability @ weight for name, weight in weights.items()},
-        flux={name: np.array([generator.flux(row, weight) for row in probability]) for name, weight in weights.items()},
-        mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0]).max()),
-        smallest_density=float((probability / grid.volumes).min()),
-        tail_mass=max(tail_mass(grid, row) for row in probability),
-        counts=counts,
-    )
+@final
+@dataclass(slots=True)
+class _Record:
+    """What is recorded at every saved time."""
+
+    timeline: Timeline
+    weights: dict[str, FloatArray]  # of the watched regions
+    fields: dict[str, FloatArray]  # values of the observables
+    wants_entropy: bool
+    choice: Choice
+    counts: Counts
+    moments: list[Moment] = field(default_factory=list)
+    rows: list[dict[str, FloatArray]] = field(default_factory=list)
+    fluxes: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, moment: Moment) -> None:
+        """Record a moment."""
+        generator = self.timeline.at(moment.time)
+        grid, probability = generator.grid, moment.probability
+        mean, covariance = mean_and_covariance(grid, probability)
+        row = {"mean": mean, "covariance": covariance, "outflow": generator.outflow(probability).sum()}
+        row["tail"] = np.array(tail_mass(grid, probability))
+        if self.wants_entropy:
+            row["entropy"] = np.array(entropy_to_rest(generator, probability))
+        self.moments.append(moment)
+        self.rows.append(row)
+        self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
+
+    def motion(self) -> Motion:
+        """The motion so far."""
+        generator = self.timeline.at(self.moments[-1].time)
+        times = np.array([moment.time for moment in self.moments])
+        probability = np.array([moment.probability for moment in self.moments])
+        left = np.array([moment.left for moment in self.moments])
+        series = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        density, mass = probability / generator.grid.volumes, probability.sum(axis=1)
+        entropy = series.get("entropy")
+        return Motion(
+            times=times,
+            steps=generator.problem.course.steps(times),
+            probability=probability,
+            density=density,
+            mass=mass,
+            mean=series["mean"],
+            covariance=series["covariance"],
+            observables={name: probability @ values / mass for name, values in self.fields.items()},
+            absorbed={gate: left[:, number] for number, gate in enumerate(generator.exits.gates)},
+            outflow=series["outflow"],
+            occupation={name: probability @ weight for name, weight in self.weights.items()},
+            flux={name: np.array([row[name] for row in self.fluxes]) for name in self.weights},
+            relative_entropy=None if entropy is None or np.isnan(entropy).all() else entropy,
+            mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0] - left[0].sum()).max()),
+            smallest_density=float(density.min()),
+            tail_mass=float(series["tail"].max()),
+            counts=self.counts,
+            choice=self.choice,
+            timeline=self.timeline,
+            paces=tuple(moment.pace for moment in self.moments),
+        )

@@ -176,7 +176,7 @@ def _noise_over_curvature(passage: Passage) -> float:
     """D over |H|, the same at minimum and saddles: given by learning rate and batch size, or read off D."""
     noise = passage.problem.noise
     if isinstance(noise, HessianNoise):
-        return noise.learning_rate / (2.0 * noise.batch_size)
+        return noise.scale
     points = (passage.minimum, *passage.saddles)
     matrices = [_diffusion_at(passage.problem, point.position) for point in points]
     ratio = float(np.trace(matrices[0]) / np.trace(_absolute(points[0].hessian)))

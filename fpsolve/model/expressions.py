@@ -8,7 +8,7 @@ import ast
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -114,8 +114,8 @@ FUNCTIONS: dict[str, _Function] = {
     "tanh": _Function(np.tanh, lambda inner: 1 - _call("tanh", inner) ** 2),
     "where": _Function(np.where, arguments=3),
 }
-SCHEDULE_NAMES = ("t", "k")
-RESERVED_NAMES = (*FUNCTIONS, "pi", *SCHEDULE_NAMES)
+TIME, STEP = "t", "k"  # time, and the count of SGD steps
+RESERVED_NAMES = (*FUNCTIONS, "pi", TIME, STEP)
 
 _OPERATORS: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -164,7 +164,7 @@ _LEVEL_SET = _Logic(
 @final
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A real function of the coordinates, made by `Expression.parse` or `parse_level_set`."""
+    """A real function of the coordinates, and perhaps of time; made by `parse`, `schedule` or `parse_level_set`."""
 
     text: str
     tree: sympy.Expr
@@ -172,7 +172,13 @@ class Expression:
 
     @classmethod
     def parse(
-        cls, text: str | float, variables: Sequence[str], parameters: Mapping[str, float], where: str
+        cls,
+        text: str | float,
+        variables: Sequence[str],
+        parameters: Mapping[str, float],
+        where: str,
+        *,
+        timed: bool = False,
     ) -> "Expression":
         """Read a formula, or a number as a constant.
 
@@ -182,19 +188,32 @@ class Expression:
         variables : names of the coordinates, in grid order.
         parameters : values of the other names.
         where : the place to name in errors, such as "landscape.loss".
+        timed : whether the formula may name the time, t.
 
         Raises
         ------
         CaseError : the text is not a formula, uses what is not allowed, is too large,
             or holds a constant that is not a finite real number; quotes the piece.
         """
-        reader = _reader(text, variables, parameters, where)
+        reader = _reader(text, variables, parameters, where, timed=timed)
+        return reader.expression(reader.value)
+
+    @classmethod
+    def schedule(cls, text: str | float, parameters: Mapping[str, float], where: str) -> "Expression":
+        """Read a formula in the time t and the count k of SGD steps, which are its coordinates. Raises CaseError."""
+        _check_names(parameters, (), where)
+        reader = _Reader(_one_line(text, where), (TIME, STEP), parameters, where)
         return reader.expression(reader.value)
 
     @property
     def is_constant(self) -> bool:
-        """Whether no variable occurs."""
-        return not self.tree.free_symbols
+        """Whether no variable occurs: the same everywhere, though perhaps not at all times."""
+        return self.tree.free_symbols <= {_symbol(TIME)} - set(map(_symbol, self.variables))
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether the time occurs."""
+        return _symbol(TIME) in self.tree.free_symbols
 
     def derivative(self, variable_index: int) -> "Expression":
         """Differentiate by one variable, almost everywhere: jumps of sign, heaviside and where add nothing."""
@@ -214,9 +233,9 @@ class Expression:
         second = {(row, column): first[row].derivative(column) for row in axes for column in axes[row:]}
         return ExpressionArray.of([[second[min(row, column), max(row, column)] for column in axes] for row in axes])
 
-    def __call__(self, positions: FloatArray) -> FloatArray:
+    def __call__(self, positions: FloatArray, time: float = 0.0) -> FloatArray:
         """Evaluate at positions of shape (axes, points); returns shape (points,), inf or nan where undefined."""
-        return ExpressionArray((self,), ())(positions)
+        return ExpressionArray((self,), ())(positions, time)
 
 
 @final
@@ -248,7 +267,7 @@ class ExpressionArray:
         """Whether no variable occurs in any entry."""
         return all(entry.is_constant for entry in self.entries)
 
-    def __call__(self, positions: FloatArray) -> FloatArray:
+    def __call__(self, positions: FloatArray, time: float = 0.0) -> FloatArray:
         """Evaluate at positions of shape (axes, points); returns shape (*shape, points), inf or nan where undefined."""
         positions = np.asarray(positions, dtype=np.float64)
         variables = self.entries[0].variables
@@ -258,7 +277,7 @@ class ExpressionArray:
         function = _compiled(tuple(entry.tree for entry in self.entries), variables)
         values = np.empty((len(self.entries), *positions.shape[1:]))
         with np.errstate(all="ignore"):
-            for index, value in enumerate(function(*positions)):
+            for index, value in enumerate(function(*positions, time)):
                 values[index] = value  # a constant fills its row
         return values.reshape(*self.shape, *positions.shape[1:])
 
@@ -276,16 +295,26 @@ def parse_level_set(text: str, variables: Sequence[str], parameters: Mapping[str
     return reader.expression(lambda node: reader.logical(node, _LEVEL_SET))
 
 
-def _reader(text: str | float, variables: Sequence[str], parameters: Mapping[str, float], where: str) -> "_Reader":
+def _reader(
+    text: str | float, variables: Sequence[str], parameters: Mapping[str, float], where: str, *, timed: bool = False
+) -> "_Reader":
+    _check_names(variables, (), where)
+    _check_names(parameters, variables, where)
+    return _Reader(_one_line(text, where), tuple(variables), parameters, where, timed)
+
+
+def _one_line(text: str | float, where: str) -> str:
+    """The text on one line, so that line breaks in the case file neither end the formula nor indent it."""
     if isinstance(text, bool) or not isinstance(text, str | int | float | np.integer | np.floating):
         raise CaseError(where, f"{text!r} is not a formula", "A text or a number is required")
-    for name in (*variables, *parameters):
-        if name in RESERVED_NAMES or not name.isidentifier() or (name in variables and name in parameters):
+    return " ".join(text.split()) if isinstance(text, str) else str(text)
+
+
+def _check_names(names: Iterable[str], taken: Sequence[str], where: str) -> None:
+    for name in names:
+        if name in RESERVED_NAMES or name in taken or not name.isidentifier():
             found = f'"{name}" cannot be the name of a variable or parameter'
             raise CaseError(where, found, f"Taken are {', '.join(RESERVED_NAMES)}", "Choose another name")
-    # One line, so that line breaks in the case file neither end the formula nor indent it.
-    line = " ".join(text.split()) if isinstance(text, str) else str(text)
-    return _Reader(line, tuple(variables), parameters, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +325,7 @@ class _Reader:
     variables: tuple[str, ...]
     parameters: Mapping[str, float]
     where: str
+    timed: bool = False
 
     def expression(self, build: Callable[[ast.expr], sympy.Expr]) -> Expression:
         tree = build(self.syntax_tree())
@@ -367,8 +397,10 @@ class _Reader:
             return self.number(node, self.parameters[name])
         if name == "pi":
             return self.number(node, math.pi)
-        if name in SCHEDULE_NAMES:
-            required = "Dependence on the time t or the SGD step k (schedules) is not available yet"
+        if name == TIME and self.timed:
+            return _symbol(TIME)
+        if name in (TIME, STEP):
+            required = "Drift and diffusion may depend on the time t, schedules of the noise also on the SGD step k"
             raise self.refusal(node, "is reserved for time", required, "Use a number or a parameter")
         if name in ("inf", "nan"):
             raise self.refusal(node, "is not a finite real number", FINITE)
@@ -456,7 +488,7 @@ class _Reader:
         return CaseError(self.where, found, required, "Group the terms of a long sum with parentheses")
 
     def allowed(self) -> str:
-        names = ", ".join((*self.variables, *self.parameters, "pi"))
+        names = ", ".join((*self.variables, *([TIME] if self.timed else []), *self.parameters, "pi"))
         return f"Allowed are numbers, + - * / **, the names {names} and the functions {', '.join(FUNCTIONS)}"
 
 
@@ -486,11 +518,13 @@ class _Printer(NumPyPrinter):  # type: ignore[misc]  # SymPy has no types
 
 @functools.lru_cache(maxsize=256)
 def _compiled(trees: tuple[sympy.Expr, ...], variables: tuple[str, ...]) -> Callable[..., list[Any]]:
-    """Compile one NumPy function for all trees; repeated subexpressions are computed once."""
+    """Compile one NumPy function of the coordinates and the time for all trees; what repeats is computed once."""
     # Names of ours: a variable of the user's called `less` would hide a function in the generated code.
     # Real: on complex symbols SymPy's rules for powers differ from those the tree was built with.
     symbols = [sympy.Symbol(f"position_{axis}", real=True) for axis in range(len(variables))]
-    renamed = dict(zip(map(_symbol, variables), symbols, strict=True))
+    symbols.append(sympy.Symbol("time_now", real=True))
+    # A coordinate named like the time, in a schedule, comes later and so counts.
+    renamed = dict(zip(map(_symbol, (TIME, *variables)), (symbols[-1], *symbols[:-1]), strict=True))
     function: Callable[..., list[Any]] = sympy.lambdify(
         symbols,
         [tree.xreplace(renamed) for tree in trees],

@@ -1,36 +1,42 @@
 """Fields: numbers, vectors and matrices that depend on the position, with their derivatives.
 
 A field is called with positions (axes, points) and gives (*shape, points). Its derivative has one more
-index, the last of its shape: derivative()[..., k] is the derivative along axis k.
+index, the last of its shape: derivative()[..., k] is the derivative along axis k. A field that changes in time is
+read at the time it was taken `at`, 0 from the start.
 """
 
 from __future__ import annotations
 
 import abc
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias, final
 
 import numpy as np
 
 from fpsolve.errors import CaseError
-from fpsolve.model.expressions import Expression, ExpressionArray
+from fpsolve.model.expressions import TIME, Expression, ExpressionArray
 from fpsolve.model.grid import FloatArray
 
-# What a user may give: an expression or number, nested lists of them, or a vectorised function of one array per axis.
+# What a user may give: an expression or number, nested lists of them, or a vectorised function of one array per axis
+# (and, where it changes in time, of the keyword t).
 Source: TypeAlias = "str | float | Sequence[Source] | Callable[..., object]"
 
 # Fourth-order differences: the error is step**4 f'''''/30, the rounding error 1e-16 f/step; this step balances third
 # derivatives of smooth functions of order one.
 DIFFERENCE_STEP = 1e-2
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Field(abc.ABC):
     """A number, vector or matrix at every position."""
 
     shape: tuple[int, ...]
-    is_constant: bool
+    is_constant: bool  # the same everywhere, at any one time
+    depends_on_time: bool
 
     @abc.abstractmethod
     def __call__(self, positions: FloatArray) -> FloatArray:
@@ -39,6 +45,10 @@ class Field(abc.ABC):
     @abc.abstractmethod
     def derivative(self) -> Field:
         """The field of partial derivatives, shape (*shape, axes)."""
+
+    @abc.abstractmethod
+    def at(self, time: float) -> Self:
+        """The field at a time."""
 
 
 @final
@@ -49,43 +59,68 @@ class SymbolicField(Field):
     entries: tuple[Expression, ...]  # flat, in C order of shape
     shape: tuple[int, ...]
     variables: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_values", ExpressionArray(self.entries, self.shape))
+    time: float = 0.0
 
     @property
     def is_constant(self) -> bool:  # type: ignore[override]
         """Whether no entry names a variable."""
         return all(entry.is_constant for entry in self.entries)
 
+    @property
+    def depends_on_time(self) -> bool:  # type: ignore[override]
+        """Whether an entry names the time."""
+        return any(entry.depends_on_time for entry in self.entries)
+
     def __call__(self, positions: FloatArray) -> FloatArray:
         """Values (*shape, points)."""
-        values: FloatArray = self._values(positions)  # type: ignore[attr-defined]
-        return values
+        return ExpressionArray(self.entries, self.shape)(positions, self.time)
 
     def derivative(self) -> SymbolicField:
         """Exact partial derivatives."""
         axes = len(self.variables)
-        slopes = tuple(entry.derivative(axis) for entry in self.entries for axis in range(axes))
-        return SymbolicField(slopes, (*self.shape, axes), self.variables)
+        return SymbolicField(_slopes(self.entries, axes), (*self.shape, axes), self.variables, self.time)
+
+    def at(self, time: float) -> SymbolicField:
+        """The field at a time."""
+        return replace(self, time=time) if self.depends_on_time else self
+
+
+@functools.lru_cache(maxsize=256)  # differentiation takes far longer than evaluation
+def _slopes(entries: tuple[Expression, ...], axes: int) -> tuple[Expression, ...]:
+    """Derivatives of expressions along every axis, the axis fastest."""
+    return tuple(entry.derivative(axis) for entry in entries for axis in range(axes))
 
 
 @final
 @dataclass(frozen=True)
 class FunctionField(Field):
-    """A field given by a vectorised Python function of one array per axis; derivatives by differences."""
+    """A field given by a vectorised Python function of one array per axis; derivatives by differences.
+
+    A function that takes the keyword t depends on the time.
+    """
 
     function: Callable[..., object]
     shape: tuple[int, ...]
     axes: int
     where: str
     is_constant: bool = False
+    time: float = 0.0
+
+    @functools.cached_property
+    def depends_on_time(self) -> bool:  # type: ignore[override]
+        """Whether the function takes the time, after the coordinates."""
+        try:
+            parameters = inspect.signature(self.function).parameters
+        except (TypeError, ValueError):  # of some functions written in C nothing is known
+            return False
+        coordinates = [name for name, given in parameters.items() if given.kind in POSITIONAL][: self.axes]
+        return TIME in parameters and TIME not in coordinates
 
     def __call__(self, positions: FloatArray) -> FloatArray:
         """Values (*shape, points)."""
         points = positions.shape[1]
         with np.errstate(all="ignore"):
-            found = self.function(*positions)
+            found = self.function(*positions, **({TIME: self.time} if self.depends_on_time else {}))
         try:
             flat = [np.broadcast_to(np.asarray(entry, np.float64), points) for entry in _flatten(found, self.shape)]
         except (TypeError, ValueError) as error:
@@ -96,24 +131,38 @@ class FunctionField(Field):
     def derivative(self) -> FunctionField:
         """Partial derivatives by fourth-order central differences of step DIFFERENCE_STEP."""
 
-        def differences(*coordinates: FloatArray) -> FloatArray:
-            positions = np.array(coordinates)
+        def differences(*coordinates: FloatArray, t: float = self.time) -> FloatArray:
+            positions, field_then = np.array(coordinates), self.at(t)
             slopes = []
             for axis in range(len(coordinates)):
                 step = np.zeros((len(coordinates), 1))
                 step[axis] = DIFFERENCE_STEP
-                near = self(positions + step) - self(positions - step)
-                far = self(positions + 2.0 * step) - self(positions - 2.0 * step)
+                near = field_then(positions + step) - field_then(positions - step)
+                far = field_then(positions + 2.0 * step) - field_then(positions - 2.0 * step)
                 slopes.append((8.0 * near - far) / (12.0 * DIFFERENCE_STEP))
             return np.stack(slopes, axis=-2)
 
-        return FunctionField(differences, (*self.shape, self.axes), self.axes, self.where)
+        function = differences if self.depends_on_time else lambda *coordinates: differences(*coordinates)
+        return FunctionField(function, (*self.shape, self.axes), self.axes, self.where, time=self.time)
+
+    def at(self, time: float) -> FunctionField:
+        """The field at a time."""
+        return replace(self, time=time) if self.depends_on_time else self
 
 
 def field(
-    source: Source, shape: tuple[int, ...], variables: Sequence[str], parameters: Mapping[str, float], where: str
+    source: Source,
+    shape: tuple[int, ...],
+    variables: Sequence[str],
+    parameters: Mapping[str, float],
+    where: str,
+    *,
+    timed: bool = False,
 ) -> Field:
     """Read a field of the given shape from what a user gave; `where` is the place named in messages.
+
+    timed: whether it may change in time.
+
 
     Raises CaseError when the nesting does not have that shape or an expression is not understood.
     """
@@ -123,7 +172,10 @@ def field(
         texts = _flatten(source, shape)
     except ValueError as error:
         raise CaseError(where, str(error), f"Give {_shape_words(shape)}", "") from None
-    entries = tuple(Expression.parse(text, variables, parameters, where) for text in texts)  # type: ignore[arg-type]
+    entries = tuple(
+        Expression.parse(text, variables, parameters, where, timed=timed)  # type: ignore[arg-type]
+        for text in texts
+    )
     return SymbolicField(entries, shape, tuple(variables))
 
 

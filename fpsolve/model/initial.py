@@ -5,8 +5,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
 
+import h5netcdf
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -104,6 +107,79 @@ class Uniform(AbstractInitial):
                 remedy = "Give a Gaussian or another density"
                 raise CaseError("initial.uniform", found, "A uniform density needs finite walls", remedy)
         return _normalised(np.ones(grid.size), grid, "initial.uniform")
+
+
+@final
+@dataclass(frozen=True)
+class Saved(AbstractInitial):
+    """The last density in time of an earlier result file, on the same grid; the clock goes on from its time."""
+
+    path: str | Path
+
+    def probability(self, problem: Problem) -> FloatArray:
+        """What was inside, by cell; it sums to less than one where some had been absorbed."""
+        grid, where = problem.grid, "initial.file"
+        content = self._content
+        for axis in grid.axes:
+            centres = content["axes"].get(axis.name)
+            if centres is None or centres.shape != (axis.cells,) or not np.allclose(centres, axis.centres, rtol=1e-9):
+                found = f"{self.path} has {'no axis' if centres is None else 'other cells along'} {axis.name}"
+                raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
+        density: FloatArray = content["density"].reshape(-1)
+        if density.size != grid.size or not (density >= 0.0).all():
+            found = f"the last density of {self.path} does not fit the grid"
+            raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
+        return density * grid.volumes
+
+    @property
+    def time(self) -> float:
+        """When it was saved [time]."""
+        return float(self._content["time"])
+
+    @property
+    def absorbed(self) -> dict[str, float]:
+        """What had gone through each gate by then, by its name."""
+        return dict(self._content["absorbed"])
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        required, remedy = "It must be a result file with a density in time", "Run a case with [evolve] first"
+        try:
+            with h5netcdf.File(self.path, "r") as file:
+                if "time" not in file.variables or "density" not in file.variables:
+                    raise CaseError("initial.file", f"{self.path} holds no density in time", required, remedy)
+                series = {name: file.variables[name] for name in file.variables if name.startswith("absorbed_")}
+                axes = {name: np.asarray(values) for name, values in file.variables.items() if values.ndim == 1}
+                return {
+                    "time": file.variables["time"][-1],
+                    "density": np.asarray(file.variables["density"][-1], dtype=np.float64),
+                    "absorbed": {gate_of(name): float(values[-1]) for name, values in series.items()},
+                    "axes": axes,
+                }
+        except FileNotFoundError:
+            raise CaseError("initial.file", f"there is no file {self.path}", required, "Check the path") from None
+        except OSError as error:
+            found = f"{self.path} cannot be read ({error.strerror or 'it is no NetCDF-4 file'})"
+            raise CaseError("initial.file", found, required, remedy) from None
+
+
+# Stands for a slash in the names of variables of result files, where it would open a group.
+SLASH = "\N{DIVISION SLASH}"
+
+
+def in_one_piece(name: str) -> str:
+    """A region's name as part of that of a variable."""
+    return name.replace("/", SLASH)
+
+
+def absorbed_name(gate: str) -> str:
+    """The variable of a result file that tells what has gone through a gate."""
+    return f"absorbed_{in_one_piece(gate)}"
+
+
+def gate_of(name: str) -> str:
+    """The gate of such a variable."""
+    return name.removeprefix("absorbed_").replace(SLASH, "/")
 
 
 def _normalised(density: FloatArray, grid: Grid, where: str) -> FloatArray:

@@ -5,6 +5,7 @@ drift = -mobility . gradient(loss) + extra_drift,      or any drift
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -35,6 +36,8 @@ class Landscape:
     drift : instead of loss: the whole drift.
     gradient, hessian : functions beside a loss that is a function; else taken by fourth-order differences.
 
+    Loss and drifts may name the time t (functions: take the keyword t); `at` says what they are at a time.
+
     Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss and drift is given.
     """
 
@@ -64,7 +67,8 @@ class Landscape:
         _check_sources(loss, drift, mobility, extra_drift)
 
         def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:
-            return None if source is None else field(source, shape, names, numbers, f"landscape.{key}")
+            where = f"landscape.{key}"
+            return None if source is None else field(source, shape, names, numbers, where, timed=True)
 
         loss_field = read(loss, (), "loss")
         slope = read(gradient, (axes,), "gradient") or (loss_field and loss_field.derivative())
@@ -79,6 +83,22 @@ class Landscape:
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether the loss or a drift changes in time."""
+        return any(part.depends_on_time for part in self._fields().values())
+
+    def at(self, time: float) -> Landscape:
+        """The landscape as it is at a time."""
+        moved = copy.copy(self)
+        for name, part in self._fields().items():
+            object.__setattr__(moved, name, part.at(time))
+        return moved
+
+    def _fields(self) -> dict[str, Field]:
+        parts = {name: getattr(self, name) for name in ("loss", "gradient", "hessian", "extra_drift")}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def is_gradient(self) -> bool:

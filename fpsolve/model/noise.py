@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.landscape import Landscape, symmetric_matrix
+from fpsolve.model.schedule import Course, Scheduled, schedule
 
 Convention: TypeAlias = Literal["ito", "isothermal", "stratonovich"]
 CONVENTIONS: tuple[Convention, ...] = ("ito", "isothermal", "stratonovich")
@@ -50,6 +52,14 @@ class Diffusion:
     eigenvalue_name: str = "diffusion matrix"
     eigenvalue_scale: float = 1.0
     remedy: str = "Make it positive definite everywhere on the grid, for instance by adding a small constant"
+    depends_on_time: bool = False  # as a field; schedules are the noise's own
+
+    def plus(self, extra: float) -> Diffusion:
+        """The diffusion with an isotropic constant added, D + extra I."""
+        if extra == 0.0:
+            return self
+        constant = None if self.constant is None else self.constant + extra * np.eye(len(self.constant))
+        return replace(self, matrix=functools.partial(_sum, self.matrix, extra), constant=constant)
 
     def noise_drift(self, positions: FloatArray) -> FloatArray:
         """Flux drift minus the given drift, (axes, points): -div D (Ito), 0 (isothermal), between (Stratonovich).
@@ -65,17 +75,59 @@ class Diffusion:
         return -NOISE_GRADIENT_SHARE[self.convention] * self.divergence(positions)
 
 
+@dataclass(frozen=True, kw_only=True)
 class AbstractNoise(abc.ABC):
-    """A noise model; `diffusion_in` says what it is in a landscape."""
+    """A noise model; `diffusion_in` says what it is in a landscape.
+
+    A learning rate gives it a clock, which counts SGD steps; injected is the variance of explicit gradient noise, which
+    adds learning_rate * injected / 2 * I to D. Both, and what else SCHEDULED names, may change in time: an expression
+    in t or k, or stages.
+    """
+
+    SCHEDULED: ClassVar[tuple[str, ...]] = ("learning_rate", "injected")
+
+    learning_rate: Scheduled | None = None  # [time], > 0
+    injected: Scheduled = 0.0  # [loss**2/length**2], >= 0
 
     @abc.abstractmethod
-    def diffusion_in(self, landscape: Landscape) -> Diffusion:
-        """The diffusion of this noise in a landscape. Raises CaseError when the two do not fit."""
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
+        """The diffusion in a landscape at a time, of a noise with plain numbers. Raises CaseError as `diffusion_in`."""
 
-    @property
-    def time_per_step(self) -> float | None:
-        """Time of one SGD step (the learning rate), or None where there are no steps."""
-        return None
+    def diffusion_in(self, landscape: Landscape, time: float = 0.0) -> Diffusion:
+        """The diffusion of this noise in a landscape at a time. Raises CaseError when the two do not fit."""
+        now = self.at(time, landscape.parameters)
+        injected = now.number("injected", least=0.0)
+        if injected > 0.0 and now.learning_rate is None:
+            required = "Injected noise acts once in every SGD step"
+            raise CaseError("noise.injected", "there is no learning rate", required, "Add noise.learning_rate")
+        extra = 0.5 * injected * (now.number("learning_rate") if now.learning_rate is not None else 0.0)
+        return now.diffusion_without_injected(landscape, time).plus(extra)
+
+    def course(self, parameters: Mapping[str, float]) -> Course:
+        """What the numbers do in time. parameters: names that expressions may use."""
+        given = {name: value for name in self.SCHEDULED if (value := getattr(self, name)) is not None}
+        made = {name: schedule(value, parameters, f"noise.{name}") for name, value in given.items()}
+        return Course(made)
+
+    def at(self, time: float, parameters: Mapping[str, float]) -> Self:
+        """The noise with plain numbers, those of a time."""
+        if all(isinstance(getattr(self, name), int | float | None) for name in self.SCHEDULED):
+            return self
+        return replace(self, **self.course(parameters).at(time))
+
+    def number(self, name: str, least: float | None = None) -> float:
+        """A number of the noise, above 0 or, where that is given, at least `least`. Raises CaseError."""
+        value = getattr(self, name)
+        bad = not (isinstance(value, int | float | np.number) and np.isfinite(value))
+        if bad or value < (0.0 if least is None else least) or (least is None and value == 0.0):
+            required = f"It must be a finite number{' above 0' if least is None else ', 0 or more'}"
+            shown = f"{value:g}" if isinstance(value, int | float) else value
+            raise CaseError(f"noise.{name}", f"it is {shown}", required, "")
+        return float(value)
+
+    def _words(self) -> str:
+        """Injected noise and the learning rate in words, to be appended."""
+        return f", injected variance {self.injected:g}" if self.number("injected", least=0.0) > 0.0 else ""
 
 
 @final
@@ -83,10 +135,12 @@ class AbstractNoise(abc.ABC):
 class ConstantNoise(AbstractNoise):
     """D = temperature * mobility, or a constant diffusion matrix: exactly one of the two is given."""
 
-    temperature: float | None = None  # [loss], > 0
+    SCHEDULED: ClassVar[tuple[str, ...]] = ("learning_rate", "injected", "temperature")
+
+    temperature: Scheduled | None = None  # [loss], > 0
     diffusion: ArrayLike | None = None  # (axes, axes)
 
-    def diffusion_in(self, landscape: Landscape) -> Diffusion:
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D, the same everywhere."""
         axes = len(landscape.variables)
         if (self.temperature is None) == (self.diffusion is None):
@@ -96,9 +150,8 @@ class ConstantNoise(AbstractNoise):
             raise CaseError("noise", f"{found} given", "Constant noise needs exactly one of them", "")
         if self.diffusion is not None:
             return _constant(symmetric_matrix(self.diffusion, axes, "noise.diffusion"), "constant diffusion")
-        assert self.temperature is not None
-        _positive("noise.temperature", self.temperature)
-        return _constant(self.temperature * landscape.mobility, f"temperature {self.temperature:g}")
+        temperature = self.number("temperature")
+        return _constant(temperature * landscape.mobility, f"temperature {temperature:g}{self._words()}")
 
 
 @final
@@ -109,13 +162,16 @@ class TensorNoise(AbstractNoise):
     diffusion: Source
     convention: Convention = "ito"
 
-    def diffusion_in(self, landscape: Landscape) -> Diffusion:
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D as given. Symmetry is checked on the grid."""
-        axes = len(landscape.variables)
-        matrix = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, "noise.diffusion")
+        axes, where = len(landscape.variables), "noise.diffusion"
+        given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
+        matrix, changes = given.at(time), given.depends_on_time
         if matrix.is_constant:
-            return _constant(symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, "noise.diffusion"), "tensor")
-        return Diffusion(matrix, _divergence(matrix), self.convention, f"tensor, {CONVENTION_WORDS[self.convention]}")
+            constant = symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, where)
+            return replace(_constant(constant, f"tensor{self._words()}"), depends_on_time=changes)
+        words = f"tensor{self._words()}, {CONVENTION_WORDS[self.convention]}"
+        return Diffusion(matrix, _divergence(matrix), self.convention, words, depends_on_time=changes)
 
 
 @final
@@ -130,13 +186,13 @@ class AmplitudeNoise(AbstractNoise):
     columns: int | None = None
     convention: Convention = "ito"
 
-    def diffusion_in(self, landscape: Landscape) -> Diffusion:
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D = s s^T / 2, and the Stratonovich drift of s."""
         axes = len(landscape.variables)
         where = "noise.noise_amplitude"
         shape = (axes, self.columns or _columns(self.noise_amplitude, where))
-        amplitude = field(self.noise_amplitude, shape, landscape.variables, landscape.parameters, where)
-        slope = amplitude.derivative()
+        given = field(self.noise_amplitude, shape, landscape.variables, landscape.parameters, where, timed=True)
+        amplitude, slope = given.at(time), given.derivative().at(time)
 
         def matrix(positions: FloatArray) -> FloatArray:
             s = amplitude(positions)
@@ -149,8 +205,14 @@ class AmplitudeNoise(AbstractNoise):
         def drift(positions: FloatArray) -> FloatArray:
             return 0.5 * np.einsum("jk...,ikj...->i...", amplitude(positions), slope(positions))
 
-        words = f"amplitude, {CONVENTION_WORDS[self.convention]}"
-        return Diffusion(matrix, divergence, self.convention, words, amplitude_drift=drift)
+        return Diffusion(
+            matrix,
+            divergence,
+            self.convention,
+            f"amplitude{self._words()}, {CONVENTION_WORDS[self.convention]}",
+            amplitude_drift=drift,
+            depends_on_time=given.depends_on_time,
+        )
 
 
 @final
@@ -163,20 +225,21 @@ class HessianNoise(AbstractNoise):
     Near a minimum the covariance of minibatch gradients is close to H (Xie, Sato & Sugiyama 2021).
     """
 
-    learning_rate: float  # [time]
-    batch_size: float
+    SCHEDULED: ClassVar[tuple[str, ...]] = ("learning_rate", "batch_size", "injected")
+
+    learning_rate: Scheduled
+    batch_size: Scheduled
     projection: Projection | None = None
     floor: float = 0.0  # [loss/length**2]
     floor_kind: FloorKind = "smooth"
     convention: Convention = "ito"
-    injected: float = 0.0  # variance of explicit gradient noise [loss**2/length**2]
 
     @property
-    def time_per_step(self) -> float | None:
-        """One SGD step takes the learning rate."""
-        return self.learning_rate
+    def scale(self) -> float:
+        """D over f(H): learning_rate / (2 batch_size) [length**2/loss/time], of a noise with plain numbers."""
+        return self.number("learning_rate") / (2.0 * self.number("batch_size"))
 
-    def diffusion_in(self, landscape: Landscape) -> Diffusion:
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D and div D, by the Daletskii-Krein formula for the derivative of a matrix function.
 
         d f(H) = V (F o V^T dH V) V^T,  F_ab = (f(h_a) - f(h_b)) / (h_a - h_b),  H = V diag(h) V^T
@@ -184,15 +247,14 @@ class HessianNoise(AbstractNoise):
         """
         if landscape.hessian is None:
             raise CaseError("noise.kind", '"hessian" needs a loss', "The landscape gives only a drift", "Give a loss")
-        self._check()
+        self.number("floor", least=0.0)
         hessian, third = landscape.hessian, landscape.hessian.derivative()
-        scale = self.learning_rate / (2.0 * self.batch_size)
-        extra = 0.5 * self.learning_rate * self.injected
+        scale = self.scale
 
         def matrix(positions: FloatArray) -> FloatArray:
             values, vectors = _eigen(hessian(positions))
             f, _ = self._eigenvalue_map(values)
-            return scale * np.einsum("pia,pa,pja->ijp", vectors, f, vectors) + extra * np.eye(len(positions))[..., None]
+            return scale * np.einsum("pia,pa,pja->ijp", vectors, f, vectors)
 
         def divergence(positions: FloatArray) -> FloatArray:
             values, vectors = _eigen(hessian(positions))
@@ -210,19 +272,11 @@ class HessianNoise(AbstractNoise):
             remedy='Choose noise.projection = "abs" or "clip", and a noise.floor above 0',
         )
 
-    def _check(self) -> None:
-        _positive("noise.learning_rate", self.learning_rate)
-        _positive("noise.batch_size", self.batch_size)
-        for key, value in (("floor", self.floor), ("injected", self.injected)):
-            if not (np.isfinite(value) and value >= 0.0):
-                raise CaseError(f"noise.{key}", f"it is {value:g}", "It must be a finite number, 0 or more", "")
-
     def _words(self) -> str:
         name = {"abs": "|H|", "clip": "max(H, 0)", None: "H"}[self.projection]
         floor = f", {self.floor_kind} floor {self.floor:g}" if self.floor > 0.0 else ""
-        injected = f", injected variance {self.injected:g}" if self.injected > 0.0 else ""
         steps = f"learning rate {self.learning_rate:g}, batch {self.batch_size:g}"
-        return f"{name} ({steps}{floor}{injected}), {CONVENTION_WORDS[self.convention]}"
+        return f"{name} ({steps}{floor}{super()._words()}), {CONVENTION_WORDS[self.convention]}"
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""
@@ -283,6 +337,6 @@ def _divergence(matrix: Field) -> PointFunction:
     return divergence
 
 
-def _positive(where: str, value: float) -> None:
-    if not (isinstance(value, int | float | np.number) and np.isfinite(value) and value > 0.0):
-        raise CaseError(where, f"it is {value}", "It must be a finite number above 0", "")
+def _sum(matrix: PointFunction, extra: float, positions: FloatArray) -> FloatArray:
+    """D + extra I."""
+    return matrix(positions) + extra * np.eye(len(positions))[..., None]

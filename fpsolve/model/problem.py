@@ -9,7 +9,7 @@ gradient of a known potential, exact differences of that potential are used; onl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
 
@@ -22,6 +22,7 @@ from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
 from fpsolve.model.region import Region
+from fpsolve.model.schedule import Course
 
 # Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
 SAME_SHAPE = 1e-12
@@ -46,6 +47,9 @@ class Exponent:
 class Problem:
     """A landscape, a noise and a grid whose axes are the landscape's variables, in the same order.
 
+    Where the drift or the noise change in time, this is the problem as it is at one time: `landscape` and `noise` are
+    those of that time; `at` tells of others, `course` what the numbers of the noise do.
+
     Raises CaseError when they do not fit together, or when a field is not finite, the diffusion not symmetric
     or not positive definite at a cell centre, or a field not periodic along a periodic axis.
     """
@@ -53,8 +57,14 @@ class Problem:
     landscape: Landscape
     noise: AbstractNoise
     grid: Grid
+    time: float = 0.0
+    whole: tuple[Landscape, AbstractNoise] = field(init=False, repr=False, compare=False)  # at all times
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", (self.landscape, self.noise))
+        if self.landscape.depends_on_time:
+            object.__setattr__(self, "landscape", self.landscape.at(self.time))
+        object.__setattr__(self, "noise", self.noise.at(self.time, self.landscape.parameters))
         if self.grid.names != self.landscape.variables:
             found = f"axes {', '.join(self.grid.names)} beside variables {', '.join(self.landscape.variables)}"
             raise CaseError("grid", found, "There must be one axis per variable, in the same order", "")
@@ -64,12 +74,32 @@ class Problem:
 
     def on(self, grid: Grid) -> Problem:
         """The same problem on another grid."""
-        return Problem(self.landscape, self.noise, grid)
+        return Problem(*self.whole, grid, self.time)
+
+    def at(self, time: float) -> Problem:
+        """The same problem at another time."""
+        return Problem(*self.whole, self.grid, time)
+
+    @cached_property
+    def course(self) -> Course:
+        """What the numbers of the noise do in time."""
+        landscape, noise = self.whole
+        return noise.course(landscape.parameters)
+
+    @property
+    def changes_smoothly(self) -> bool:
+        """Whether the drift or the noise change at every instant, not only by jumps between stages."""
+        return self.landscape.depends_on_time or self.diffusion.depends_on_time or self.course.is_smooth
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether the problem is another one at other times."""
+        return self.changes_smoothly or bool(self.course.jumps)
 
     @cached_property
     def diffusion(self) -> Diffusion:
         """The diffusion of this noise in this landscape."""
-        return self.noise.diffusion_in(self.landscape)
+        return self.noise.diffusion_in(self.landscape, self.time)
 
     @cached_property
     def diffusion_at_cells(self) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -13,6 +13,7 @@ import numpy as np
 from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.currents import NOTICEABLE_CURRENT
 from fpsolve.analyse.escape import Escape
+from fpsolve.analyse.first_passage import FirstPassage
 from fpsolve.analyse.floor import FloorSensitivity
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
@@ -74,6 +75,10 @@ class Report:
     result_file: Path | None = None
     figures: list[Path] = field(default_factory=list)
     error: FpsolveError | None = None
+
+    def with_motion(self, motion: Motion) -> Report:
+        """The report with a density in time."""
+        return replace(self, motion=motion)
 
     @property
     def outcome(self) -> str:
@@ -185,12 +190,15 @@ class Report:
     def _lines(self) -> list[str]:
         assert self.generator is not None
         lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
+        if words := self.generator.problem.course.words:
+            lines.append(f"  {'schedule':11s} {words}")
         if self.rest is not None:
             lines.append(f"  {'at rest':11s} {_rest_words(self.rest, self.limits)}")
         if self.spectrum is not None:
             lines.append(f"  {'spectrum':11s} {_spectrum_words(self.spectrum)}")
         if self.motion is not None:
             lines.append(f"  {'in time':11s} {_motion_words(self.motion)}")
+            lines += [f"  {'':11s} {words}" for words in _passage_words(self.motion)]
         return lines
 
     def _check_summary(self) -> str:
@@ -254,13 +262,36 @@ def _spectrum_words(spectrum: Spectrum) -> str:
 
 
 def _motion_words(motion: Motion) -> str:
-    counts = motion.counts
     steps = "" if motion.steps is None else f" ({motion.steps[-1]:g} SGD steps)"
-    span = (
-        f"t = 0 … {motion.times[-1]:g}{steps}, implicit, {counts.steps} steps, {counts.factorisations} factorisations"
-    )
+    reason = f" ({motion.choice.reason})" if motion.choice.reason else ""
     absorbed = "".join(f", {values[-1]:.4g} left through {gate}" for gate, values in motion.absorbed.items())
-    return span + absorbed
+    span = f"t = {motion.times[0]:g} … {motion.times[-1]:g}{steps}"
+    return f"{span}, {motion.choice.stepper}{reason}, {_counted(motion)}{absorbed}"
+
+
+def _counted(motion: Motion) -> str:
+    """How the stepping went: '212 steps, 3 factorisations'."""
+    counts = motion.counts
+    words = {
+        "step": counts.steps,
+        "factorisation": counts.factorisations,
+        "solve": counts.solves,
+        "product": counts.products,
+        "rejected": counts.rejected,
+        "limited": counts.limited,
+    }
+    counted = {"step", "factorisation", "solve", "product"}
+    shown = [(name, number) for name, number in words.items() if number]
+    return ", ".join(f"{number} {name}{'s' if name in counted and number != 1 else ''}" for name, number in shown)
+
+
+def _passage_words(motion: Motion) -> list[str]:
+    """The quantiles of the first-passage time, where probability leaves."""
+    if (passage := motion.first_passage) is None:
+        return []
+    known = [(share, time) for share, time in passage.quantiles.items() if time is not None]
+    words = ", ".join(f"{100 * share:g} % by t = {time:.6g}" for share, time in known)
+    return [f"gone: {words}" if words else f"gone: less than {100 * min(passage.quantiles):g} %"]
 
 
 def _check_line(check: Check) -> str:
@@ -313,14 +344,17 @@ def _motion_record(motion: Motion | None) -> dict[str, Any] | None:
             name: {"occupation": values.tolist(), "flux": motion.flux[name].tolist()}
             for name, values in motion.occupation.items()
         },
-        "stepper": {
-            "name": "implicit",
-            "steps": motion.counts.steps,
-            "rejected": motion.counts.rejected,
-            "factorisations": motion.counts.factorisations,
-            "limited": motion.counts.limited,
-        },
+        "relative_entropy": None if motion.relative_entropy is None else motion.relative_entropy.tolist(),
+        "first_passage": _passage_record(motion.first_passage),
+        "stepper": {"name": motion.choice.stepper, "reason": motion.choice.reason, **asdict(motion.counts)},
     }
+
+
+def _passage_record(passage: FirstPassage | None) -> dict[str, Any] | None:
+    if passage is None:
+        return None
+    quantiles = {f"{share:g}": time for share, time in passage.quantiles.items()}
+    return {"survival": passage.survival.tolist(), "density": passage.density.tolist(), "quantiles": quantiles}
 
 
 def _lists(arrays: dict[str, FloatArray]) -> dict[str, list[float]]:

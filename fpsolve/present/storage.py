@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from fpsolve.analyse.terrain import Terrain
 from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.initial import absorbed_name, in_one_piece
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import Report
+from fpsolve.solve.evolve import Pace
 from fpsolve.version import __version__
 
 
@@ -38,8 +42,13 @@ def make_directory(directory: Path) -> None:
         raise CaseError(f"--output {directory}", found, "It must be a directory", "Choose another") from None
 
 
-def write_result(report: Report, path: Path, case_text: str) -> None:
-    """Write a report to a NetCDF-4 file, through a temporary file beside it.
+def result_path(directory: Path, name: str) -> Path:
+    """Where the result of a case goes."""
+    return directory / f"{name}.nc"
+
+
+def write_result(report: Report, path: Path, case_text: str, *, under_way: bool = False) -> None:
+    """Write a report to a NetCDF-4 file, through a temporary file beside it. under_way: whether the run goes on.
 
     Coordinates are named after the variables (cell centres, with bounds) and `time`; variables as in the
     documentation; the resolved case, the version, the outcome and the invariants are attributes of the root.
@@ -50,23 +59,42 @@ def write_result(report: Report, path: Path, case_text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5netcdf.File(temporary, "w") as file:
-            _write_root(file, report, case_text)
+            _write_root(file, report, case_text, "under way" if under_way else report.outcome)
             _write_grid(file, report.generator.grid)
             _write_problem(file, report.generator.problem)
             _write_analyses(file, report)
         os.replace(temporary, path)
     except OSError as error:
         found = f"the result cannot be written ({error.strerror or error})"
-        raise RunError(str(path), found, "", "Free some space") from None
+        kept = "The file is as it was at the last save" if path.exists() else ""
+        raise RunError(str(path), found, kept, "Free some space") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _write_root(file: Any, report: Report, case_text: str) -> None:
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files beside a result that runs which were killed have left."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        owner = leftover.suffix[1:]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _write_root(file: Any, report: Report, case_text: str, outcome: str) -> None:
     record = report.as_record()
     file.attrs["title"] = report.title
     file.attrs["case"] = case_text
-    file.attrs["outcome"] = report.outcome
+    file.attrs["outcome"] = outcome
     file.attrs["fpsolve_version"] = __version__
     file.attrs["numpy_version"] = np.__version__
     file.attrs["Conventions"] = "CF-1.10"
@@ -166,15 +194,49 @@ def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
     _write_vector(file, "current", along, current, "probability current", _current_units(grid))
     _write_series(file, motion.steps, "steps", "SGD steps", "1")
     _write_series(file, motion.mass, "mass", "probability inside", "1")
+    _write_moments(file, grid, motion)
+    _write_first_passage(file, motion)
+    _write_march(file, motion)
+    for gate, values in motion.absorbed.items():
+        _write_series(file, values, absorbed_name(gate), f"probability gone through {gate}", "1")
     groups: tuple[tuple[str, str, str, Mapping[str, FloatArray]], ...] = (
-        ("absorbed", "probability gone through", "1", motion.absorbed),
         ("mean", "mean of", "", motion.observables),
         ("occupation", "probability in", "1", motion.occupation),
         ("flux", "net probability current out of", "1/time", motion.flux),
     )
     for prefix, words, units, series in groups:
         for name, values in series.items():
-            _write_series(file, values, f"{prefix}_{_in_one_piece(name)}", f"{words} {name}", units or name)
+            _write_series(file, values, f"{prefix}_{in_one_piece(name)}", f"{words} {name}", units or name)
+
+
+def _write_moments(file: Any, grid: Grid, motion: Motion) -> None:
+    """Mean and covariance of the position, and the distance from rest."""
+    for row, first in enumerate(grid.names):
+        _write_series(file, motion.mean[:, row], f"mean_{first}", f"mean of {first}", first)
+        for column in range(row, len(grid.names)):
+            second, values = grid.names[column], motion.covariance[:, row, column]
+            words = f"covariance of {first} and {second}"
+            _write_series(file, values, f"covariance_{first}{second}", words, f"{first}*{second}")
+    words = "relative entropy to the density at rest"
+    _write_series(file, motion.relative_entropy, "relative_entropy", words, "1")
+
+
+def _write_first_passage(file: Any, motion: Motion) -> None:
+    if (passage := motion.first_passage) is not None:
+        _write_series(file, passage.survival, "survival", "share of the probability that has not left", "1")
+        words = "density of the first-passage time"
+        _write_series(file, passage.density, "first_passage_density", words, "1/time")
+
+
+def _write_march(file: Any, motion: Motion) -> None:
+    """How to go on from the saved times; not a number where that is not possible."""
+    file.attrs["march"] = json.dumps({**asdict(motion.choice), "counts": asdict(motion.counts)})
+    nowhere = Pace(motion.choice.stepper, math.nan, math.nan)
+    paces = [pace or nowhere for pace in motion.paces]
+    words = "step with which the march goes on"
+    _write_series(file, np.array([pace.step for pace in paces]), "march_step", words, "time")
+    words = "step with which the march began"
+    _write_series(file, np.array([pace.first_step for pace in paces]), "march_first_step", words, "time")
 
 
 def _write_spectrum(file: Any, grid: Grid, spectrum: Spectrum) -> None:
@@ -259,11 +321,6 @@ def _write_paths(file: Any, grid: Grid, paths: Sequence[ProbablePath]) -> None:
     losses = [path.loss for path in paths if path.loss is not None]
     if len(losses) == len(paths):
         _write(file, "path_loss", along, np.concatenate(losses), "loss along the path", "loss")
-
-
-def _in_one_piece(name: str) -> str:
-    """A region's name as part of a variable's; in HDF5 a slash would open a group."""
-    return name.replace("/", "\N{DIVISION SLASH}")
 
 
 def _write_series(file: Any, values: FloatArray | None, name: str, words: str, units: str) -> None:

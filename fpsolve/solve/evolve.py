@@ -2,98 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import abc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 
-from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray
-from fpsolve.solve.steppers import ORDER, ImplicitStepper
+from fpsolve.solve.implicit import ImplicitStepper
+from fpsolve.solve.steps import AbstractStepper, Counts, Span, Timeline
+
+StepperName: TypeAlias = Literal["implicit", "stabilised", "exponential"]
 
 SAFETY = 0.8  # a step is doubled when the error expected of the doubled one is below this share of the allowed
 MOST_HALVINGS = 40
-KEPT_STEPPERS = 2  # factorisations held at a time
+SAME_INTERVAL = 1e-9  # relative difference of intervals that is rounding
 
 
 @final
-@dataclass(slots=True)
-class Counts:
-    """How the stepping went."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a march knows on its way: with it, one that was interrupted goes on as if it had not been.
 
-    steps: int = 0
-    rejected: int = 0
-    factorisations: int = 0
-    limited: int = 0
+    first_step: the step that it began with; step: the one it would take next [time].
+    """
+
+    stepper: StepperName
+    first_step: float
+    step: float
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The state at a saved time. left: probability gone through each gate since the start, (gates,)."""
+    """The state at a saved time.
+
+    left: probability gone through each gate since the start, (gates,); pace: how to go on from here, None where only
+    an earlier or a later moment can tell.
+    """
 
     time: float
     probability: FloatArray
     left: FloatArray
-
-
-def evolve(
-    generator: Generator, initial: FloatArray, times: FloatArray, tolerance: float, counts: Counts | None = None
-) -> Iterator[Moment]:
-    """Yield the state at each of the times (increasing, the first is the start).
-
-    tolerance bounds the L1 error in time of every state: exp(tQ) never stretches an L1 distance, so local errors
-    add at most. Half of it is spread evenly over time, half over its logarithm, so that a quick start before a long
-    rest gets its share. Steps are the saved intervals divided by powers of two, so few lengths, and few
-    factorisations, occur.
-
-    Raises CaseError for times out of order; RunError when no step is short enough.
-    """
-    if times.size < 1 or (np.diff(times) <= 0.0).any() or not np.isfinite(times).all():
-        raise CaseError("evolve.times", "the times do not increase", "They must be finite and increasing", "")
-    yield Moment(float(times[0]), initial, np.zeros(len(generator.exits.gates)))
-    if times.size == 1:
-        return
-    march = _March(generator, tolerance, float(times[0]), float(times[-1]), counts or Counts())
-    march.guess_first_step(initial, float(times[1] - times[0]))
-    moment = Moment(float(times[0]), initial, np.zeros(len(generator.exits.gates)))
-    intervals = _rounded(np.diff(times))
-    for time, interval in zip(times[1:], intervals, strict=True):
-        moment = march.through(moment, float(interval), float(time))
-        yield moment
-
-
-def _rounded(intervals: FloatArray) -> FloatArray:
-    """Intervals that differ by rounding only made equal, so that they share a factorisation."""
-    return np.where(np.abs(intervals / intervals[0] - 1.0) < 1e-9, intervals[0], intervals)
+    pace: Pace | None = None
 
 
 @final
-@dataclass(slots=True)
-class _March:
-    """Steps of interval / 2**halvings, longer or shorter as the error asks."""
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The L1 error that a march may make, and how it is spread.
 
-    generator: Generator
+    exp(tQ) never stretches an L1 distance, so local errors add at most. Half of the tolerance is spread evenly over
+    time, half over its logarithm, so that a quick start before a long rest gets its share.
+    """
+
     tolerance: float
     start: float
     stop: float
-    counts: Counts
-    halvings: int = 0
-    last_interval: float = 0.0
-    first_step: float = 0.0
-    steppers: dict[float, ImplicitStepper] = field(default_factory=dict)
-
-    def guess_first_step(self, initial: FloatArray, interval: float) -> None:
-        """A first step in which about a tenth of the probability moves on."""
-        moving = float(np.abs(self.generator.apply(initial)).sum())
-        if not np.isfinite(moving):
-            found = f"probability moves at a rate of {moving} at the start"
-            raise RunError("evolve", found, "Rates must be finite", "Check the size of the drift and the diffusion")
-        self.halvings = int(np.clip(np.ceil(np.log2(max(interval * moving / 0.1, 1.0))), 0, MOST_HALVINGS))
-        self.last_interval = interval
-        self.first_step = interval / 2**self.halvings
+    first_step: float
 
     def allowance(self, time: float, time_step: float) -> float:
         """L1 error that a step may make; over all steps it sums to the tolerance."""
@@ -101,49 +69,132 @@ class _March:
         share = np.log1p(time_step / since) / np.log1p(whole / self.first_step)
         return float(0.5 * self.tolerance * (time_step / whole + share))
 
-    def through(self, moment: Moment, interval: float, time: float) -> Moment:
-        """March through one saved interval."""
-        shift = int(np.round(np.log2(interval / self.last_interval)))
-        self.halvings, self.last_interval = min(max(0, self.halvings + shift), MOST_HALVINGS), interval
+
+def evolve(
+    timeline: Timeline,
+    first: Moment,
+    times: FloatArray,
+    tolerance: float,
+    stepper: StepperName,
+    counts: Counts,
+    *,
+    start: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[Moment]:
+    """Yield the state at each of the times (increasing, after that of the first moment).
+
+    tolerance bounds the L1 error in time of every state, from `start` (the time of the first moment, unless given) to
+    the last one. A first moment with a pace is one of an earlier march, which goes on. progress: told of every step.
+
+    Raises CaseError for times out of order; RunError when no step is short enough.
+    """
+    if (np.diff(times, prepend=first.time) <= 0.0).any() or not np.isfinite(times).all():
+        raise CaseError("evolve.times", "the times do not increase", "They must be finite and increasing", "")
+    if times.size == 0:
+        return
+    begin, moment = first.time if start is None else start, first
+    for span in timeline.spans(first.time, float(times[-1])):
+        pace = moment.pace or Pace(stepper, *[first_step(span, moment.probability, float(times[0]) - begin)] * 2)
+        budget = Budget(tolerance, begin, float(times[-1]), pace.first_step)
+        wanted = times[(times > span.begin) & (times <= span.end)]
+        stops = wanted if wanted.size and wanted[-1] == span.end else np.append(wanted, span.end)
+        march = MARCHES[pace.stepper](span, budget, counts, pace, progress or (lambda _: None))
+        for reached in march.through(moment, stops):
+            moment = reached
+            if moment.time in wanted:
+                yield moment
+
+
+def first_step(span: Span, probability: FloatArray, longest: float) -> float:
+    """A first step in which about a tenth of the probability moves on: a power of two of the longest."""
+    moving = float(np.abs(span.generator(span.begin).apply(probability)).sum())
+    if not np.isfinite(moving):
+        found = f"probability moves at a rate of {moving} at t = {span.begin:g}"
+        raise RunError("evolve", found, "Rates must be finite", "Check the size of the drift and the diffusion")
+    halvings = np.ceil(np.log2(max(longest * moving / 0.1, 1.0)))
+    return float(longest / 2.0 ** np.clip(halvings, 0, MOST_HALVINGS))
+
+
+@dataclass(slots=True)
+class AbstractMarch(abc.ABC):
+    """A way through a span that meets every stop."""
+
+    span: Span
+    budget: Budget
+    counts: Counts
+    pace: Pace
+    progress: Callable[[float], None]
+
+    @abc.abstractmethod
+    def through(self, moment: Moment, stops: FloatArray) -> Iterator[Moment]:
+        """Yield the state at every stop."""
+
+
+@final
+@dataclass(slots=True)
+class SteppedMarch(AbstractMarch):
+    """Single steps, of the interval between two stops over a power of two, longer or shorter as the error asks.
+
+    So few lengths, and few factorisations, occur.
+    """
+
+    stepper: AbstractStepper = field(init=False)
+    interval: float = field(init=False)  # between the two stops
+    halvings: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stepper = STEPPERS[self.pace.stepper](self.span, self.counts)
+
+    def through(self, moment: Moment, stops: FloatArray) -> Iterator[Moment]:
+        """Yield the state at every stop."""
+        time_step = self.pace.step
+        for stop, interval in zip(stops, _rounded(np.diff(stops, prepend=moment.time)), strict=True):
+            self.interval = float(interval)
+            self.halvings = int(np.clip(np.round(np.log2(interval / time_step)), 0, MOST_HALVINGS))
+            moment = self._to(moment, float(stop))
+            time_step = self.interval / 2**self.halvings
+            yield moment
+
+    def _to(self, moment: Moment, stop: float) -> Moment:
+        """March to the next stop."""
         probability, left = moment.probability, moment.left
         done, whole = 0, 1 << MOST_HALVINGS  # position in the interval in units of the shortest step
         while done < whole:
-            length = whole >> self.halvings
-            time_step, now = interval / 2**self.halvings, moment.time + interval * done / whole
-            step = self._stepper(time_step).step(probability)
-            allowed = self.allowance(now, time_step)
+            time_step, now = self.interval / 2**self.halvings, moment.time + self.interval * done / whole
+            allowed = self.budget.allowance(now, time_step)
+            step = self.stepper.step(probability, now, time_step, allowed)
             if not step.error <= allowed:
                 self._shorten(step.error / allowed, now)
                 continue
             self.counts.steps += 1
             self.counts.limited += step.limited
-            probability, left, done = step.probability, left + step.left, done + length
+            probability, left, done = step.probability, left + step.left, done + (whole >> self.halvings)
+            self.progress(now + time_step)
             self._lengthen(step.error / allowed, done)
-        return Moment(time, probability, left)
-
-    def _stepper(self, time_step: float) -> ImplicitStepper:
-        if time_step not in self.steppers:
-            while len(self.steppers) >= KEPT_STEPPERS:
-                self.steppers.pop(next(iter(self.steppers)))
-            plan = next((stepper.resolvent.plan for stepper in self.steppers.values()), None)
-            self.steppers[time_step] = ImplicitStepper.of(self.generator, time_step, plan=plan)
-            self.counts.factorisations += 1
-        return self.steppers[time_step]
+        pace = Pace(self.pace.stepper, self.pace.first_step, self.interval / 2**self.halvings)
+        return Moment(stop, probability, left, pace)
 
     def _shorten(self, excess: float, time: float) -> None:
-        """Halve as often as the excess asks; the error estimate falls as step**ORDER, the allowance as step."""
+        """Halve as often as the excess asks; the error estimate falls as step**error_order, the allowance as step."""
         self.counts.rejected += 1
-        self.halvings += int(np.clip(np.ceil(np.log2(excess) / (ORDER - 1)), 1, 6)) if np.isfinite(excess) else 6
+        power = self.stepper.error_order - 1
+        self.halvings += int(np.clip(np.ceil(np.log2(excess) / power), 1, 6)) if np.isfinite(excess) else 1
         if self.halvings > MOST_HALVINGS:
             found = f"the error estimate asks for steps below 1e-12 of the saved interval at t = {time:g}"
             raise RunError("evolve", found, "Rounding errors leave no room for it", "Raise evolve.tolerance")
 
     def _lengthen(self, used: float, done: int) -> None:
         """Double while the longer step would still be well within the allowance and ends on a multiple of itself."""
-        while (
-            self.halvings > 0
-            and used * 2 ** (ORDER - 1) <= SAFETY
-            and done % (1 << (MOST_HALVINGS - self.halvings + 1)) == 0
-        ):
+        gain = 2 ** (self.stepper.error_order - 1)
+        while self.halvings > 0 and used * gain <= SAFETY and done % (1 << (MOST_HALVINGS - self.halvings + 1)) == 0:
             self.halvings -= 1
-            used *= 2 ** (ORDER - 1)
+            used *= gain
+
+
+def _rounded(intervals: FloatArray) -> FloatArray:
+    """Intervals that differ by rounding only made equal, so that they share a factorisation."""
+    return np.where(np.abs(intervals / intervals[0] - 1.0) < SAME_INTERVAL, intervals[0], intervals)
+
+
+STEPPERS: dict[str, type[AbstractStepper]] = {"implicit": ImplicitStepper}
+MARCHES: dict[str, type[AbstractMarch]] = {"implicit": SteppedMarch}

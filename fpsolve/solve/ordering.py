@@ -65,6 +65,7 @@ class Plan:
     graph: Graph
     tree: Tree
     slots: IntArray
+    edges: tuple[IntArray, IntArray]  # origins and ends
     flops: float
 
     @classmethod
@@ -83,12 +84,22 @@ class Plan:
         place[order] = np.arange(order.size, dtype=np.int32)
         start_around, around, entries, flops = boundaries(first, head, order, place, start, left, right)
         tree = Tree(order, place, start, left, right, depth, start_around, around, entries)
-        return cls(chosen, numbers[order], graph, tree, slots, float(flops))
+        ends = (generator.edges.origin, generator.edges.end)
+        return cls(chosen, numbers[order], graph, tree, slots, ends, float(flops))
 
     @property
     def entries(self) -> int:
         """Numbers in the factors."""
         return int(self.tree.entries[-1])
+
+    def fits(self, generator: Generator) -> bool:
+        """Whether another chain has the same edges, in the same order, and the same active cells."""
+        edges = generator.edges
+        return (
+            np.array_equal(self.edges[0], edges.origin)
+            and np.array_equal(self.edges[1], edges.end)
+            and np.array_equal(self.cells, generator.active)
+        )
 
     def rates(self, forward: FloatArray, backward: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Rates of every cell's list of neighbours, to them and from them, from those of the edges."""

@@ -48,10 +48,18 @@ def stationary(generator: Generator) -> Rest:
         gates = ", ".join(generator.exits.gates)
         raise CaseError("stationary", f"probability leaves through {gates}", "A density at rest needs closed walls", "")
     potential, mismatch = _potential(generator)
-    heaviest = int(np.argmax(potential))
-    if mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential)):
+    if _agree(potential, mismatch):
         return _normalised(potential, True)
-    return by_elimination(generator, heaviest)
+    return by_elimination(generator, int(np.argmax(potential)))
+
+
+def is_reversible(generator: Generator) -> bool:
+    """Whether the exponents of the edges are differences of one potential."""
+    return _agree(*_potential(generator))
+
+
+def _agree(potential: FloatArray, mismatch: float) -> bool:
+    return bool(mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential)))
 
 
 def _potential(generator: Generator) -> tuple[FloatArray, float]:
