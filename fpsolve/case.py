@@ -644,7 +644,7 @@ def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> Case
         remedy = "Write refine = [{ at = ..., by = ... }]"
     elif error["type"] == "list_type":
         remedy = f"Write [[{_shown(given)}]]" if place[-1] in MATRICES else f"Write [{_shown(given)}]"
-    elif path == ("noise",) and place[0] in SCHEDULED and len(place) == 1:
+    elif path == ("noise",) and place[0] in SCHEDULED and len(place) == 1 and not isinstance(given, float):
         required = "It must be a number, a formula in t or k in quotes, or stages"
         remedy = f"Write {place[0]} = [{{ steps = 100, value = 0.1 }}, {{ steps = 1000, value = 0.01 }}]"
     if given in LATER_CHOICES.get((path[0], str(place[-1])), ()):
