@@ -84,15 +84,12 @@ def read_earlier(path: Path, case_text: str, grid: Grid, gates: tuple[str, ...])
 
 def _read(file: h5netcdf.File, grid: Grid, gates: tuple[str, ...]) -> Earlier:
     march = json.loads(file.attrs["march"])
-    steps, firsts = (np.asarray(file.variables[name]) for name in ("march_step", "march_first_step"))
-    (resumable,) = np.nonzero(np.isfinite(steps))
-    if resumable.size == 0:
-        return NOTHING
+    paces = [None if pace is None else Pace(**{**pace, "memory": tuple(pace["memory"])}) for pace in march["paces"]]
+    last = max((number for number, pace in enumerate(paces) if pace is not None), default=-1)
     times, density = file.variables["time"], file.variables["density"]
     moments = []
-    for number in range(int(resumable[-1]) + 1):
+    for number in range(last + 1):
         left = np.array([float(file.variables[absorbed_name(gate)][number]) for gate in gates])
-        pace = Pace(march["stepper"], float(firsts[number]), float(steps[number]))
         probability = np.asarray(density[number], dtype=np.float64).reshape(-1) * grid.volumes
-        moments.append(Moment(float(times[number]), probability, left, pace if np.isfinite(steps[number]) else None))
-    return Earlier(tuple(moments), Choice(march["stepper"], march["reason"]), Counts(**march["counts"]))
+        moments.append(Moment(float(times[number]), probability, left, paces[number]))
+    return Earlier(tuple(moments), Choice(**march["choice"]), Counts(**march["counts"]))

@@ -26,7 +26,6 @@ from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.initial import absorbed_name, in_one_piece
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import Report
-from fpsolve.solve.evolve import Pace
 from fpsolve.version import __version__
 
 
@@ -229,14 +228,9 @@ def _write_first_passage(file: Any, motion: Motion) -> None:
 
 
 def _write_march(file: Any, motion: Motion) -> None:
-    """How to go on from the saved times; not a number where that is not possible."""
-    file.attrs["march"] = json.dumps({**asdict(motion.choice), "counts": asdict(motion.counts)})
-    nowhere = Pace(motion.choice.stepper, math.nan, math.nan)
-    paces = [pace or nowhere for pace in motion.paces]
-    words = "step with which the march goes on"
-    _write_series(file, np.array([pace.step for pace in paces]), "march_step", words, "time")
-    words = "step with which the march began"
-    _write_series(file, np.array([pace.first_step for pace in paces]), "march_first_step", words, "time")
+    """How to go on from the saved times, as JSON."""
+    paces = [None if pace is None else asdict(pace) for pace in motion.paces]
+    file.attrs["march"] = json.dumps({"choice": asdict(motion.choice), "counts": asdict(motion.counts), "paces": paces})
 
 
 def _write_spectrum(file: Any, grid: Grid, spectrum: Spectrum) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, final
 
 import numpy as np
 
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray
+from fpsolve.solve.exponential import Exponential
 from fpsolve.solve.implicit import ImplicitStepper
-from fpsolve.solve.steps import AbstractStepper, Counts, Span, Timeline
+from fpsolve.solve.stabilised import StabilisedStepper
+from fpsolve.solve.steps import AbstractStepper, Counts, Span, Step, Timeline
 
 StepperName: TypeAlias = Literal["implicit", "stabilised", "exponential"]
 
@@ -26,12 +28,12 @@ SAME_INTERVAL = 1e-9  # relative difference of intervals that is rounding
 class Pace:
     """What a march knows on its way: with it, one that was interrupted goes on as if it had not been.
 
-    first_step: the step that it began with; step: the one it would take next [time].
+    first_step: the step that it began with [time]; memory: numbers of its own, see the marches.
     """
 
     stepper: StepperName
     first_step: float
-    step: float
+    memory: tuple[float, ...] = ()
 
 
 @final
@@ -94,7 +96,7 @@ def evolve(
         return
     begin, moment = first.time if start is None else start, first
     for span in timeline.spans(first.time, float(times[-1])):
-        pace = moment.pace or Pace(stepper, *[first_step(span, moment.probability, float(times[0]) - begin)] * 2)
+        pace = moment.pace or Pace(stepper, first_step(span, moment.probability, float(times[0]) - begin))
         budget = Budget(tolerance, begin, float(times[-1]), pace.first_step)
         wanted = times[(times > span.begin) & (times <= span.end)]
         stops = wanted if wanted.size and wanted[-1] == span.end else np.append(wanted, span.end)
@@ -135,7 +137,7 @@ class AbstractMarch(abc.ABC):
 class SteppedMarch(AbstractMarch):
     """Single steps, of the interval between two stops over a power of two, longer or shorter as the error asks.
 
-    So few lengths, and few factorisations, occur.
+    So few lengths, and few factorisations, occur. Its memory is the length of the next step.
     """
 
     stepper: AbstractStepper = field(init=False)
@@ -147,7 +149,7 @@ class SteppedMarch(AbstractMarch):
 
     def through(self, moment: Moment, stops: FloatArray) -> Iterator[Moment]:
         """Yield the state at every stop."""
-        time_step = self.pace.step
+        (time_step,) = self.pace.memory or (self.pace.first_step,)
         for stop, interval in zip(stops, _rounded(np.diff(stops, prepend=moment.time)), strict=True):
             self.interval = float(interval)
             self.halvings = int(np.clip(np.round(np.log2(interval / time_step)), 0, MOST_HALVINGS))
@@ -171,7 +173,7 @@ class SteppedMarch(AbstractMarch):
             probability, left, done = step.probability, left + step.left, done + (whole >> self.halvings)
             self.progress(now + time_step)
             self._lengthen(step.error / allowed, done)
-        pace = Pace(self.pace.stepper, self.pace.first_step, self.interval / 2**self.halvings)
+        pace = replace(self.pace, memory=(self.interval / 2**self.halvings,))
         return Moment(stop, probability, left, pace)
 
     def _shorten(self, excess: float, time: float) -> None:
@@ -191,10 +193,48 @@ class SteppedMarch(AbstractMarch):
             used *= gain
 
 
+@final
+@dataclass(slots=True)
+class ExponentialMarch(AbstractMarch):
+    """Exponentials, each of which serves as many stops as it can. Its memory is that of `Exponential`."""
+
+    stepper: Exponential = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stepper = Exponential.of(self.span.generator(self.span.begin), memory=self.pace.memory)
+
+    def through(self, moment: Moment, stops: FloatArray) -> Iterator[Moment]:
+        """Yield the state at every stop; only from the last of those served together can another march go on."""
+        while stops.size:
+            durations = stops - moment.time
+            allowed = self.budget.allowance(moment.time, float(durations[0]))
+            steps = self._served(moment.probability, durations, allowed)
+            for number, (stop, step) in enumerate(zip(stops, steps, strict=False), start=1):
+                self.progress(float(stop))
+                pace = replace(self.pace, memory=self.stepper.memory) if number == len(steps) else None
+                yield Moment(float(stop), step.probability, moment.left + step.left, pace)
+                last = Moment(float(stop), step.probability, moment.left + step.left, pace)
+            moment, stops = last, stops[len(steps) :]
+
+    def _served(self, probability: FloatArray, durations: FloatArray, allowed: float) -> list[Step]:
+        """The steps to the leading durations, counted."""
+        before = (self.stepper.factorisations, self.stepper.solves)
+        steps = self.stepper.advance(probability, durations, allowed)
+        self.counts.factorisations += self.stepper.factorisations - before[0]
+        self.counts.solves += self.stepper.solves - before[1]
+        self.counts.steps += 1
+        self.counts.limited += any(step.limited for step in steps)
+        return steps
+
+
 def _rounded(intervals: FloatArray) -> FloatArray:
     """Intervals that differ by rounding only made equal, so that they share a factorisation."""
     return np.where(np.abs(intervals / intervals[0] - 1.0) < SAME_INTERVAL, intervals[0], intervals)
 
 
-STEPPERS: dict[str, type[AbstractStepper]] = {"implicit": ImplicitStepper}
-MARCHES: dict[str, type[AbstractMarch]] = {"implicit": SteppedMarch}
+STEPPERS: dict[StepperName, type[AbstractStepper]] = {"implicit": ImplicitStepper, "stabilised": StabilisedStepper}
+MARCHES: dict[StepperName, type[AbstractMarch]] = {
+    "implicit": SteppedMarch,
+    "stabilised": SteppedMarch,
+    "exponential": ExponentialMarch,
+}
