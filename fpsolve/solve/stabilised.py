@@ -20,7 +20,6 @@ from typing import final
 
 import numpy as np
 from numba import njit
-from scipy import special
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.discretise.stencil import BLOCK, Stencil, aligned
@@ -31,7 +30,7 @@ from fpsolve.solve.threads import threads_allowed
 ORDER = 2
 DAMPING = 2 / 13
 MOST_STAGES = 1000  # rounding errors grow as their square: to 1e-10 here
-MOST_TERMS = 10  # products per stage that a positive step may take
+MOST_HOPS = 50_000  # terms of a sum over hops
 ROUNDING = 1e-14  # of the largest value: what lies below zero by no more is rounding
 # Seconds for each number that a product reads or writes, and to start one (scripts/measure_products.py, 2 to 3 GHz).
 SECONDS_PER_NUMBER = 5e-10
@@ -44,20 +43,25 @@ PASSES = 4  # products that the error estimate, clipping and balancing of a step
 class StabilisedStepper:
     """Steps of any length through dP/dt = Q P by products with Q alone.
 
-    stencil: Q; radius: bound of its spectral radius [1/time]; rooms: for two stages, (cells,) each.
+    stencil: Q; radius: bound of its spectral radius [1/time]; fastest: the largest departure [1/time]; rooms: for two
+    stages, (cells,) each.
 
     Probability is complete: what goes out through the gates is a component of the same recursion, and the new state
     is balanced against it. As the exact state has no negative entries, those of the new one add up to no more than
-    its error. Where the caller allows as much they are cut off; elsewhere the step is redone as a sum over the numbers
-    of hops, positive for any length (Jensen, Skand. Aktuarietidskr. 36, 87, 1953).
+    its error. Where the caller allows as much they are cut off.
 
-    The method is made for eigenvalues near the negative real axis. Where the drift circulates, and faster than it
+    A step that errs more is redone as a sum over the number of hops (Jensen, Skand. Aktuarietidskr. 36, 87, 1953),
+    exact and positive for any length, if that takes fewer products than shorter steps would: it takes one for each
+    hop of the fastest cell, which is little for a drift that outruns diffusion, or under a tight tolerance.
+
+    The recursion is made for eigenvalues near the negative real axis. Where the drift circulates, and faster than it
     spreads over a cell, they are complex and long steps grow; the error estimate sees that before it matters.
     """
 
     generator: Generator
     stencil: Stencil
     radius: float
+    fastest: float
     rooms: tuple[FloatArray, FloatArray]
 
     @classmethod
@@ -65,28 +69,37 @@ class StabilisedStepper:
         """Lay out the rates. threads: left out, as many as FPSOLVE_THREADS in the environment allows, else one."""
         stencil = Stencil.of(generator, threads or threads_allowed())
         rooms = (aligned(stencil.size), aligned(stencil.size))
-        return cls(generator, stencil, spectral_bound(generator), rooms)
+        fastest = float(generator.departure.max()) * (1.0 + 1e-12)  # so that rounding leaves no cell below zero
+        return cls(generator, stencil, spectral_bound(generator), fastest, rooms)
 
     def step(self, probability: FloatArray, time_step: float, allowed: float) -> Step:
         """Advance by a time step that may make an L1 error of at most `allowed`.
 
-        Where it is too long to be of use, the state before comes back with an infinite error.
+        Where it would make more, and shorter steps are of more use, the error returned is larger; it is infinite, with
+        the state before, where nothing is known of the step.
         """
         stages = stages_needed(self.radius, time_step)
         if stages > MOST_STAGES:
             return self._refused(probability)
         with np.errstate(over="ignore", invalid="ignore"):  # of a step that blows up
             proposed, left, error = self._propose(probability, time_step, stages)
-        if not (np.isfinite(error) and np.isfinite(left).all()):
+            undershoot = -float(np.minimum(proposed, 0.0).sum())
+        if not (np.isfinite(error + undershoot) and np.isfinite(left).all()):
             for room in self.rooms:
                 room.fill(0.0)
             return self._refused(probability)
-        lowest = float(proposed.min())
-        undershoot = -float(np.minimum(proposed, 0.0).sum()) if lowest < 0.0 else 0.0
-        if undershoot > allowed:
-            return self._positive(probability, time_step, min(error, allowed), MOST_TERMS * stages)
-        limited = lowest < -ROUNDING * float(proposed.max())
-        return self._finished(probability, proposed, left, error + 2.0 * undershoot, limited)
+        error += 2.0 * undershoot
+        limited = float(proposed.min()) < -ROUNDING * float(proposed.max())
+        if error > allowed and self._hops_pay(time_step, error / allowed if allowed > 0.0 else np.inf):
+            proposed, left = self._hop(probability, time_step)
+            error = 0.0
+        return self._finished(probability, proposed, left, error, limited)
+
+    def _hops_pay(self, time_step: float, excess: float) -> bool:
+        """Whether a sum over hops takes fewer products than steps so short that the error fits."""
+        steps = math.sqrt(min(excess, 1e30))
+        others = steps * (stages_needed(self.radius, time_step / steps) + PASSES)
+        return hops_needed(self.fastest * time_step) <= min(others, MOST_HOPS)
 
     def _propose(self, probability: FloatArray, time_step: float, stages: int) -> tuple[FloatArray, FloatArray, float]:
         """R(time_step Q) P, what left through every gate, and the error estimate.
@@ -110,23 +123,19 @@ class StabilisedStepper:
         error = float(np.abs(now, out=now).sum())
         return proposed, self._through_gates(factor * gone), error
 
-    def _positive(self, probability: FloatArray, time_step: float, error: float, most_terms: int) -> Step:
-        """The step as a sum over the number of hops of the chain, exact but for rounding: see `hops`."""
-        rate = float(self.generator.departure.max()) * (1.0 + 1e-12)  # so that rounding leaves no cell below zero
-        weights, later = hops(rate * time_step)
-        if weights.size > most_terms:
-            return self._refused(probability)
+    def _hop(self, probability: FloatArray, time_step: float) -> tuple[FloatArray, FloatArray]:
+        """exp(time_step Q) P and what left, exact but for rounding: see `hops`."""
+        exits = self.generator.exits
         now, after = self.rooms
         np.copyto(now, probability)
-        result = np.zeros_like(probability)
-        gone = np.zeros(self.generator.exits.cell.size)
-        for term, (weight, more) in enumerate(zip(weights, later, strict=True)):
+        result, gone = np.zeros_like(probability), np.zeros(exits.cell.size)
+        for term, (weight, more) in enumerate(zip(*hops(self.fastest * time_step), strict=True)):
             if term > 0:
-                self.stencil.advance(now, after, 1.0 / rate, 1.0)
+                self.stencil.advance(now, after, 1.0 / self.fastest, 1.0)
                 now, after = after, now
             self._share(_add, now, result, weight)
-            gone += more / rate * now[self.generator.exits.cell]
-        return self._finished(probability, result, self._through_gates(gone), error, True)
+            gone += more * now[exits.cell]
+        return result, self._through_gates(gone / self.fastest)
 
     def _share(self, kernel: Callable[..., None], *arguments: FloatArray | float) -> None:
         """Run a kernel over all cells on every thread."""
@@ -160,10 +169,16 @@ def stages_needed(radius: float, time_step: float) -> int:
     return max(2, 1 + int(math.sqrt(1.0 + 1.54 * min(time_step * radius, 1e30))))
 
 
+def hops_needed(mean: float) -> int:
+    """Terms of the sum over hops, `mean` of them expected, after which nothing is left."""
+    return int(min(mean + 9.0 * math.sqrt(mean), 1e15)) + 25
+
+
 def seconds_needed(generator: Generator, duration: float, steps: int) -> float:
-    """Estimate of the time [s] that so many equal steps through a duration take on one thread."""
+    """Estimate of the time [s] that so many equal steps through a duration take on one thread, or the sum over hops."""
     numbers = 2 * generator.edges.origin.size + 4 * generator.grid.size
     products = steps * (stages_needed(spectral_bound(generator), duration / steps) + PASSES)
+    products = min(products, hops_needed(float(generator.departure.max()) * duration))
     return products * (SECONDS_PER_PRODUCT + SECONDS_PER_NUMBER * numbers)
 
 
@@ -195,9 +210,12 @@ def hops(mean: float) -> tuple[FloatArray, FloatArray]:
 
     where p_k is the probability of k hops, of mean rate * t.
     """
-    counts = np.arange(int(mean + 9.0 * math.sqrt(mean)) + 25, dtype=np.float64)
-    probabilities = np.exp(special.xlogy(counts, mean) - mean - special.gammaln(counts + 1.0))
-    return probabilities, special.pdtrc(counts, mean)
+    likeliest, counts = int(mean), np.arange(hops_needed(mean), dtype=np.float64)
+    fewer = np.cumprod(counts[likeliest:0:-1] / mean)[::-1] if likeliest else counts[:0]
+    more = np.cumprod(mean / counts[likeliest + 1 :])
+    probabilities = np.concatenate([fewer, [1.0], more])
+    probabilities /= probabilities.sum()
+    return probabilities, np.append(np.cumsum(probabilities[:0:-1])[::-1], 0.0)
 
 
 @njit(cache=True, nogil=True)
