@@ -62,7 +62,7 @@ def generators(draw):
     tensor = factor @ factor.T + 0.05 * np.eye(dimensions)
     drift = [f"{draw(st.floats(-20, 20))!r}*sin(pi*{name})" for name in reversed(grid.names)]
     generator = Generator.of(with_drift(grid, drift, tensor))
-    region = Region("core", " + ".join(f"{name}**2" for name in grid.names) + " < 0.2", grid.names)
+    region = Region.parse("core", " + ".join(f"{name}**2" for name in grid.names) + " < 0.2", grid.names, {}, "target")
     inside = region.level(grid.positions()) > 0.0
     if draw(st.booleans()) and inside.any() and not inside.all():
         return generator.killed(region)
@@ -146,11 +146,8 @@ def test_the_polynomial_is_of_second_order_and_stable(stages):
     assert stability(stages, 0.0) == pytest.approx(1.0, abs=1e-12)
     for order in (1, 2):
         assert factor * scale**order * basis.deriv(order)(shift) == pytest.approx(1.0, rel=1e-9)
-    radius = (stages - 1.0) ** 2 / 1.54  # the longest real interval for which so many stages are chosen, at least
-    chosen = [stages_needed(1.0, value) for value in np.linspace(0.0, 3 * stages**2, 2000)]
-    radius = max(
-        value for value, count in zip(np.linspace(0.0, 3 * stages**2, 2000), chosen, strict=True) if count <= stages
-    )
+    lengths = np.linspace(0.0, float(stages**2), 2000)
+    radius = max(length for length in lengths if stages_needed(1.0, length) <= stages)
     assert np.abs(stability(stages, -np.linspace(0.0, radius, 5000))).max() <= 1.0 + 1e-9
 
 
@@ -214,7 +211,6 @@ def test_second_order_in_time(plane):
         errors.append(np.abs(state - wanted).sum())
         missed.append(np.abs(left - gone).sum())
         estimates.append(estimated)
-    print(errors, missed, estimates)
     np.testing.assert_allclose(observed_order(errors), ORDER, atol=0.1)
     np.testing.assert_allclose(observed_order(missed), ORDER, atol=0.1)
     assert errors[-1] < 1e-4
