@@ -12,7 +12,6 @@ of fpsolve.solve.stabilised.seconds_needed.
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -86,15 +85,15 @@ def problem(shape: tuple[int, ...]) -> fpsolve.Problem:
     return fpsolve.Problem(landscape, fpsolve.ConstantNoise(temperature=1.0), grid)
 
 
-def medians(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, tuple[float, float]]:
-    """Median and least seconds of each work, done in turn; the first round, which may compile, does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+def seconds(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, FloatArray]:
+    """Seconds of each work, done in turn, (rounds,); the first round, which may compile, does not count."""
+    found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
             began = time.perf_counter()
             work()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: (statistics.median(values[1:]), min(values[1:])) for name, values in seconds.items()}
+            found[name].append(time.perf_counter() - began)
+    return {name: np.array(values[1:]) for name, values in found.items()}
 
 
 def split(work: Callable[[int, int], object], count: int, threads: int) -> Callable[[], object]:
@@ -125,16 +124,15 @@ def against_triad(cells: int) -> None:
             "stage": lambda stencil=stencil: stencil.advance(p, out, 0.1, 0.5, -0.4),
             "naive": split(lambda start, stop: naive(rates, p, out, cells, start, stop), cells, threads),
         }
-        found = medians(works)
-        speeds = [24.0 * length / seconds for seconds in found["triad"]]
-        print(
-            f"{cells}^3 cells, {threads} thread(s): triad {speeds[0] / 1e9:.2f} GB/s median, {speeds[1] / 1e9:.2f} best"
-        )
+        found = seconds(works)
+        speed = 24.0 * length / found["triad"]
+        print(f"{cells}^3, {threads} thread(s): triad {np.median(speed) / 1e9:.2f} GB/s, {speed.max() / 1e9:.2f} best")
         for name in ("product", "stage", "naive"):
-            shares = [BYTES * size / seconds / speed for seconds, speed in zip(found[name], speeds, strict=True)]
+            shares = BYTES * size / found[name] / speed  # round by round
+            best = BYTES * size / found[name].min() / speed.max()
+            times = f"{1e3 * np.median(found[name]):7.1f} ms, {1e3 * found[name].min():7.1f} best"
             print(
-                f"  {name:8s} {found[name][0] * 1e3:8.2f} ms median {found[name][1] * 1e3:8.2f} best"
-                f" {shares[0]:7.1%} of the triad, {shares[1]:.1%} by the best of both",
+                f"  {name:8s} {times}: {np.median(shares):7.1%} of the triad, {best:7.1%} by the best of both",
                 flush=True,
             )
 
@@ -145,18 +143,16 @@ def against_generator(shape: tuple[int, ...]) -> None:
     stencil = Stencil.of(generator)
     p: FloatArray = np.random.default_rng(2).random(generator.grid.size)
     out = np.zeros_like(p)
-    found = medians(
-        {
-            "stage": lambda: stencil.advance(p, out, 0.1, 0.5, -0.4),
-            "generator": lambda: generator.apply(p),
-        },
-        50,
-    )
-    stage, apply = (found[name][0] / p.size * 1e9 for name in ("stage", "generator"))
+    works = {
+        "stage": lambda: stencil.advance(p, out, 0.1, 0.5, -0.4),
+        "generator": lambda: generator.apply(p),
+    }
+    found = {name: float(np.median(values)) for name, values in seconds(works, 50).items()}
+    stage, apply = (1e9 * found[name] / p.size for name in works)
     numbers = stencil.rate.size + 3 * p.size
     print(
         f"{'x'.join(map(str, shape)):>12s}: {stage:6.2f} ns per cell and stage, {apply:6.2f} by the generator;"
-        f" {found['stage'][0] / numbers * 1e9:.2f} per number moved, {stencil.rate.size / p.size:.2f} rates per cell",
+        f" {found['stage'] / numbers * 1e9:.2f} per number moved, {stencil.rate.size / p.size:.2f} rates per cell",
         flush=True,
     )
 

@@ -13,17 +13,17 @@ but the three-term recursion of T_s: a stage moves no more memory than a product
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import final
 
 import numpy as np
 from numba import njit
 
 from fpsolve.discretise.generator import Generator
-from fpsolve.discretise.stencil import BLOCK, Stencil, aligned
 from fpsolve.model.grid import FloatArray
+from fpsolve.solve.series import Series, hops_needed, polynomials_needed, spectral_bound
 from fpsolve.solve.steppers import Step, balanced
 from fpsolve.solve.threads import threads_allowed
 
@@ -36,6 +36,8 @@ ROUNDING = 1e-14  # of the largest value: what lies below zero by no more is rou
 SECONDS_PER_NUMBER = 5e-10
 SECONDS_PER_PRODUCT = 1e-5
 PASSES = 4  # products that the error estimate, clipping and balancing of a step are worth
+SUMMING = 1.2  # products that a term of a series is worth
+USUAL_ERROR = 1e-7  # of a step
 
 
 @final
@@ -43,34 +45,23 @@ PASSES = 4  # products that the error estimate, clipping and balancing of a step
 class StabilisedStepper:
     """Steps of any length through dP/dt = Q P by products with Q alone.
 
-    stencil: Q; radius: bound of its spectral radius [1/time]; fastest: the largest departure [1/time]; rooms: for two
-    stages, (cells,) each.
-
     Probability is complete: what goes out through the gates is a component of the same recursion, and the new state
     is balanced against it. As the exact state has no negative entries, those of the new one add up to no more than
     its error. Where the caller allows as much they are cut off.
 
-    A step that errs more is redone as a sum over the number of hops (Jensen, Skand. Aktuarietidskr. 36, 87, 1953),
-    exact and positive for any length, if that takes fewer products than shorter steps would: it takes one for each
-    hop of the fastest cell, which is little for a drift that outruns diffusion, or under a tight tolerance.
+    A step that errs more is redone by a series, exact, if that takes fewer products than steps so short that the
+    error fits: in polynomials, or where their terms grow, over hops, which keeps all entries >= 0.
 
-    The recursion is made for eigenvalues near the negative real axis. Where the drift circulates, and faster than it
-    spreads over a cell, they are complex and long steps grow; the error estimate sees that before it matters.
+    Chebyshev's polynomials are made for eigenvalues near the negative real axis. Where the drift circulates, and
+    faster than it spreads over a cell, they are complex and long steps grow; the estimate sees that before it matters.
     """
 
-    generator: Generator
-    stencil: Stencil
-    radius: float
-    fastest: float
-    rooms: tuple[FloatArray, FloatArray]
+    series: Series
 
     @classmethod
     def of(cls, generator: Generator, threads: int | None = None) -> StabilisedStepper:
         """Lay out the rates. threads: left out, as many as FPSOLVE_THREADS in the environment allows, else one."""
-        stencil = Stencil.of(generator, threads or threads_allowed())
-        rooms = (aligned(stencil.size), aligned(stencil.size))
-        fastest = float(generator.departure.max()) * (1.0 + 1e-12)  # so that rounding leaves no cell below zero
-        return cls(generator, stencil, spectral_bound(generator), fastest, rooms)
+        return cls(Series.of(generator, threads or threads_allowed()))
 
     def step(self, probability: FloatArray, time_step: float, allowed: float) -> Step:
         """Advance by a time step that may make an L1 error of at most `allowed`.
@@ -78,90 +69,57 @@ class StabilisedStepper:
         Where it would make more, and shorter steps are of more use, the error returned is larger; it is infinite, with
         the state before, where nothing is known of the step.
         """
-        stages = stages_needed(self.radius, time_step)
+        stages = stages_needed(self.series.radius, time_step)
         if stages > MOST_STAGES:
             return self._refused(probability)
         with np.errstate(over="ignore", invalid="ignore"):  # of a step that blows up
-            proposed, left, error = self._propose(probability, time_step, stages)
-            undershoot = -float(np.minimum(proposed, 0.0).sum())
-        if not (np.isfinite(error + undershoot) and np.isfinite(left).all()):
-            for room in self.rooms:
-                room.fill(0.0)
-            return self._refused(probability)
-        error += 2.0 * undershoot
-        limited = float(proposed.min()) < -ROUNDING * float(proposed.max())
-        if error > allowed and self._hops_pay(time_step, error / allowed if allowed > 0.0 else np.inf):
-            proposed, left = self._hop(probability, time_step)
-            error = 0.0
-        return self._finished(probability, proposed, left, error, limited)
-
-    def _hops_pay(self, time_step: float, excess: float) -> bool:
-        """Whether a sum over hops takes fewer products than steps so short that the error fits."""
-        steps = math.sqrt(min(excess, 1e30))
-        others = steps * (stages_needed(self.radius, time_step / steps) + PASSES)
-        return hops_needed(self.fastest * time_step) <= min(others, MOST_HOPS)
+            step = self._finished(probability, *self._propose(probability, time_step, stages))
+            if not step.error <= allowed:
+                step = self._exact(probability, time_step, allowed, step)
+        return step
 
     def _propose(self, probability: FloatArray, time_step: float, stages: int) -> tuple[FloatArray, FloatArray, float]:
         """R(time_step Q) P, what left through every gate, and the error estimate.
 
-        The integral of P is one more component of the recursion, followed at the cells with exits alone. The estimate
-        is 4/5 (P - new P) + 2/5 time_step Q (P + new P), about 1.8 times the error of a smooth step.
+        It is 4/5 (P - new P) + 2/5 time_step Q (P + new P), about 1.8 times the error of a smooth step.
         """
+        series = self.series
         shift, scale, constant, factor = coefficients(stages)
-        slope, cells = scale * time_step, self.generator.exits.cell
-        before, now = self.rooms
-        np.copyto(before, probability)
-        self.stencil.advance(before, now, slope, shift)
-        gone_before, gone = np.zeros(cells.size), slope * before[cells]
-        for _ in range(1, stages):
-            gone_before, gone = gone, 2.0 * (shift * gone + slope * now[cells]) - gone_before
-            self.stencil.advance(now, before, 2.0 * slope, 2.0 * shift, -1.0)
-            before, now = now, before
+        terms = series.chebyshev(probability, scale * time_step, shift)
+        now, before, gone, _ = next(islice(terms, stages - 1, None))
         proposed = np.empty_like(probability)
-        self._share(_close, probability, now, before, proposed, constant, factor)
-        self.stencil.advance(before, now, 0.4 * time_step, 0.0, 1.0)
+        series.share(_close, probability, now, before, proposed, constant, factor)
+        series.stencil.advance(before, now, 0.4 * time_step, 0.0, 1.0)
         error = float(np.abs(now, out=now).sum())
-        return proposed, self._through_gates(factor * gone), error
+        return proposed, series.through_gates(factor * gone), error
 
-    def _hop(self, probability: FloatArray, time_step: float) -> tuple[FloatArray, FloatArray]:
-        """exp(time_step Q) P and what left, exact but for rounding: see `hops`."""
-        exits = self.generator.exits
-        now, after = self.rooms
-        np.copyto(now, probability)
-        result, gone = np.zeros_like(probability), np.zeros(exits.cell.size)
-        for term, (weight, more) in enumerate(zip(*hops(self.fastest * time_step), strict=True)):
-            if term > 0:
-                self.stencil.advance(now, after, 1.0 / self.fastest, 1.0)
-                now, after = after, now
-            self._share(_add, now, result, weight)
-            gone += more * now[exits.cell]
-        return result, self._through_gates(gone / self.fastest)
+    def _exact(self, probability: FloatArray, time_step: float, allowed: float, step: Step) -> Step:
+        """The step by a series, where one is cheaper than shorter steps; else the step given."""
+        series, excess = self.series, step.error / allowed if allowed > 0.0 else np.inf
+        steps = math.sqrt(min(excess, 1e30))
+        most = steps * (stages_needed(series.radius, time_step / steps) + PASSES)
+        if SUMMING * polynomials_needed(0.5 * time_step * series.radius, max(allowed, 1e-15)) <= most:
+            other = self._finished(probability, *series.in_polynomials(probability, time_step, allowed))
+            if other.error <= allowed:
+                return other
+        if SUMMING * hops_needed(series.fastest * time_step) <= min(most, MOST_HOPS):
+            return self._finished(probability, *series.over_hops(probability, time_step), 0.0)
+        return step
 
-    def _share(self, kernel: Callable[..., None], *arguments: FloatArray | float) -> None:
-        """Run a kernel over all cells on every thread."""
-        size = self.stencil.size
-        self.stencil.share(lambda start, stop: kernel(*arguments, start * BLOCK, min(stop * BLOCK, size)))
-
-    def _through_gates(self, integral: FloatArray) -> FloatArray:
-        """Probability through every gate, (gates,), from the integral of P over time at the exits."""
-        exits = self.generator.exits
-        return np.maximum(np.bincount(exits.gate, exits.rate * integral, minlength=len(exits.gates)), 0.0)
-
-    def _finished(
-        self, probability: FloatArray, result: FloatArray, left: FloatArray, error: float, limited: bool
-    ) -> Step:
+    def _finished(self, probability: FloatArray, result: FloatArray, left: FloatArray, error: float) -> Step:
+        """The step to a result, clipped and balanced; what is cut off counts as error."""
+        undershoot = -float(np.minimum(result, 0.0).sum())
+        if not (np.isfinite(error + undershoot) and np.isfinite(left).all()):
+            self.series.forget()
+            return self._refused(probability)
         total, gone = float(probability.sum()), float(left.sum())
         if gone > total:
             left = left * (total / gone)
-        return Step(balanced(result, total - float(left.sum())), left, error, limited)
+        limited = float(result.min()) < -ROUNDING * float(result.max())
+        return Step(balanced(result, total - float(left.sum())), left, error + 2.0 * undershoot, limited)
 
     def _refused(self, probability: FloatArray) -> Step:
-        return Step(probability, np.zeros(len(self.generator.exits.gates)), float("inf"), True)
-
-
-def spectral_bound(generator: Generator) -> float:
-    """No eigenvalue of Q is larger than this in size [1/time] (Gershgorin, by columns)."""
-    return float((2.0 * generator.departure - generator.losses).max())
+        return Step(probability, np.zeros(len(self.series.generator.exits.gates)), float("inf"), True)
 
 
 def stages_needed(radius: float, time_step: float) -> int:
@@ -169,16 +127,15 @@ def stages_needed(radius: float, time_step: float) -> int:
     return max(2, 1 + int(math.sqrt(1.0 + 1.54 * min(time_step * radius, 1e30))))
 
 
-def hops_needed(mean: float) -> int:
-    """Terms of the sum over hops, `mean` of them expected, after which nothing is left."""
-    return int(min(mean + 9.0 * math.sqrt(mean), 1e15)) + 25
-
-
 def seconds_needed(generator: Generator, duration: float, steps: int) -> float:
-    """Estimate of the time [s] that so many equal steps through a duration take on one thread, or the sum over hops."""
+    """Estimate of the time [s] that so many steps, which together span a duration, take on one thread.
+
+    That of a series in each of them, tried after stages: shorter steps are taken only where they cost less.
+    """
     numbers = 2 * generator.edges.origin.size + 4 * generator.grid.size
-    products = steps * (stages_needed(spectral_bound(generator), duration / steps) + PASSES)
-    products = min(products, hops_needed(float(generator.departure.max()) * duration))
+    radius, part = spectral_bound(generator), duration / steps
+    terms = min(polynomials_needed(0.5 * radius * part, USUAL_ERROR), hops_needed(generator.departure.max() * part))
+    products = steps * (stages_needed(radius, part) + PASSES + SUMMING * terms)
     return products * (SECONDS_PER_PRODUCT + SECONDS_PER_NUMBER * numbers)
 
 
@@ -201,23 +158,6 @@ def coefficients(stages: int) -> tuple[float, float, float, float]:
     return argument, slope / bend, 1.0 - factor * value, factor
 
 
-def hops(mean: float) -> tuple[FloatArray, FloatArray]:
-    """Poisson's distribution: the probabilities of 0, 1, ... hops, and of more than that many, until none are left.
-
-    With `rate` at least the largest departure, all matrix entries of 1 + Q / rate are >= 0, and
-
-        exp(t Q) = sum over k of p_k (1 + Q / rate)**k,   its integral over t = sum of P(more than k) / rate (...)**k
-
-    where p_k is the probability of k hops, of mean rate * t.
-    """
-    likeliest, counts = int(mean), np.arange(hops_needed(mean), dtype=np.float64)
-    fewer = np.cumprod(counts[likeliest:0:-1] / mean)[::-1] if likeliest else counts[:0]
-    more = np.cumprod(mean / counts[likeliest + 1 :])
-    probabilities = np.concatenate([fewer, [1.0], more])
-    probabilities /= probabilities.sum()
-    return probabilities, np.append(np.cumsum(probabilities[:0:-1])[::-1], 0.0)
-
-
 @njit(cache=True, nogil=True)
 def _close(old, now, before, new, constant, factor, start, stop):  # type: ignore[no-untyped-def]
     """Fill new = constant * old + factor * now; then now = 4/5 (old - new), before = old + new, for the estimate."""
@@ -226,10 +166,3 @@ def _close(old, now, before, new, constant, factor, start, stop):  # type: ignor
         new[cell] = value
         now[cell] = 0.8 * (old[cell] - value)
         before[cell] = old[cell] + value
-
-
-@njit(cache=True, nogil=True)
-def _add(values, out, weight, start, stop):  # type: ignore[no-untyped-def]
-    """Out += weight * values."""
-    for cell in range(start, stop):
-        out[cell] += weight * values[cell]
