@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python scripts/measure_products.py [cells per axis, 192 unless given]
 
 The triad a = b + s c, counted at 24 bytes per entry, runs through three arrays as large together as all that the
-product touches, in turn with the products, so that both find the machine and its caches in the same state. A product
+product touches (510 MB at 192^3), in turn with the products, so that both find the machine and its caches in the same
+state. Seconds are those that the busiest thread computes: other programs on the machine do not count. A product
 on the lattice of nearest neighbours counts at 72 bytes per cell, what it cannot do without: six rates, the
 probability read, the result read and written. As stored it moves 80: the departure is kept as well. A stage of the
 Runge-Kutta-Chebyshev recursion, which adds the two stages before, moves no more. The last table gives the constants
@@ -21,8 +22,9 @@ import numpy as np
 from numba import njit
 
 import fpsolve
+from fpsolve.discretise import stencil_kernels
 from fpsolve.discretise.edges import Edges
-from fpsolve.discretise.stencil import Stencil, aligned
+from fpsolve.discretise.stencil import BLOCK, Stencil, aligned
 from fpsolve.model.grid import FloatArray
 
 ROUNDS = 15
@@ -85,21 +87,35 @@ def problem(shape: tuple[int, ...]) -> fpsolve.Problem:
     return fpsolve.Problem(landscape, fpsolve.ConstantNoise(temperature=1.0), grid)
 
 
-def seconds(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, FloatArray]:
+def seconds(works: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, FloatArray]:
     """Seconds of each work, done in turn, (rounds,); the first round, which may compile, does not count."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            found[name].append(time.perf_counter() - began)
+            found[name].append(work())
     return {name: np.array(values[1:]) for name, values in found.items()}
 
 
-def split(work: Callable[[int, int], object], count: int, threads: int) -> Callable[[], object]:
-    """The same work on ranges of equal length."""
+def split(work: Callable[[int, int], object], count: int, threads: int) -> Callable[[], float]:
+    """The same work on ranges of equal length; seconds of the busiest thread."""
     pool, ends = ThreadPoolExecutor(threads), [count * number // threads for number in range(threads + 1)]
-    return lambda: list(pool.map(work, ends[:-1], ends[1:]))
+
+    def timed(start: int, stop: int) -> float:
+        began = time.thread_time()
+        work(start, stop)
+        return time.thread_time() - began
+
+    return lambda: max(pool.map(timed, ends[:-1], ends[1:]))
+
+
+def product(stencil: Stencil, p: FloatArray, out: FloatArray, slope: float, keep: float, back: float, threads: int):
+    """As `Stencil.advance` does it."""
+    rows = (stencil.first, stencil.full, stencil.cell, stencil.length, stencil.stride, stencil.place, stencil.rate)
+
+    def work(start: int, stop: int) -> None:
+        stencil_kernels.advance(BLOCK, *rows, p, out, slope, keep, back, start, stop)
+
+    return split(work, stencil.full.size, threads)
 
 
 def against_triad(cells: int) -> None:
@@ -116,12 +132,12 @@ def against_triad(cells: int) -> None:
     p[:] = random.random(size)
     a, b, c = (aligned(length) for _ in range(3))
     b[:], c[:] = 1.0, 2.0
+    stencil = Stencil.of(generator)
     for threads in (1, 2):
-        stencil = Stencil.of(generator, threads)
         works = {
             "triad": split(lambda start, stop: triad(a, b, c, 0.5, start, stop), length, threads),
-            "product": lambda stencil=stencil: stencil.advance(p, out, 1.0),
-            "stage": lambda stencil=stencil: stencil.advance(p, out, 0.1, 0.5, -0.4),
+            "product": product(stencil, p, out, 1.0, 0.0, 0.0, threads),
+            "stage": product(stencil, p, out, 0.1, 0.5, -0.4, threads),
             "naive": split(lambda start, stop: naive(rates, p, out, cells, start, stop), cells, threads),
         }
         found = seconds(works)
@@ -144,8 +160,8 @@ def against_generator(shape: tuple[int, ...]) -> None:
     p: FloatArray = np.random.default_rng(2).random(generator.grid.size)
     out = np.zeros_like(p)
     works = {
-        "stage": lambda: stencil.advance(p, out, 0.1, 0.5, -0.4),
-        "generator": lambda: generator.apply(p),
+        "stage": product(stencil, p, out, 0.1, 0.5, -0.4, 1),
+        "generator": split(lambda start, stop: generator.apply(p), 1, 1),
     }
     found = {name: float(np.median(values)) for name, values in seconds(works, 50).items()}
     stage, apply = (1e9 * found[name] / p.size for name in works)

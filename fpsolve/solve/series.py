@@ -30,10 +30,10 @@ from fpsolve.discretise.generator import Generator
 from fpsolve.discretise.stencil import BLOCK, Stencil, aligned
 from fpsolve.model.grid import FloatArray
 
-ROUNDING = 1e-16  # of the largest term, which every further term may add to the error
+ROUNDING = 1e-15  # of a term, times its number
 LOOK = 8  # terms from one look at their size to the next; even
 LAST = 1e-40  # coefficient
-MARGIN = 0.1  # of the error allowed, at which a sum stops
+MARGIN = 0.5  # of the error allowed, at which a sum stops
 
 
 @final
@@ -82,7 +82,8 @@ class Series:
     ) -> tuple[FloatArray, FloatArray, float]:
         """exp(time Q) P, what left through every gate, and the L1 error; infinite where the terms grow too much.
 
-        The error is that of what is left out, if the terms go on growing as they did, and of rounding.
+        The error is that of what is left out, if the terms go on growing as they did, and of rounding. To be sure of
+        it, the last terms added count as left out.
         """
         factors = polynomials(0.5 * time * self.radius)
         result, integral = np.zeros_like(probability), np.zeros(self.generator.exits.cell.size)
@@ -96,8 +97,9 @@ class Series:
             integral += one * gone_before + two * gone
             if last % LOOK == LOOK - 1 or last + 1 == factors.size:
                 earlier, size = size, float(np.abs(now).sum())
-                rounding = max(rounding, ROUNDING * last * size * two)
-                error = rounding + size * _rest(factors[last:], size / earlier)
+                recent = factors[max(last - LOOK, 0) :]
+                rounding += ROUNDING * last * size * float(recent[: LOOK + 1].sum())
+                error = rounding + max(earlier, size) * _rest(recent, size / earlier)
                 if error <= MARGIN * allowed or not rounding <= allowed or last + 1 == factors.size:
                     break
         return result, self.through_gates(integral), error if error <= allowed else np.inf
@@ -170,7 +172,7 @@ def hops(mean: float) -> tuple[FloatArray, FloatArray]:
 
 
 def _rest(factors: FloatArray, growth: float) -> float:
-    """The sum of coefficients, the last used among them, times the growth of their terms, given over LOOK of them."""
+    """The sum of coefficients, times the growth of their terms, given over LOOK of them."""
     each = max(growth, 1.0) ** (1.0 / LOOK)
     return float(factors @ each ** np.arange(1.0, factors.size + 1.0)) if np.isfinite(each) else np.inf
 
