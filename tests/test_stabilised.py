@@ -290,6 +290,24 @@ def test_series_are_exact(turning):
                 assert np.abs(left - gone).sum() < allowed
 
 
+@given(generator=generators(), length=st.floats(-1.0, 3.5).map(lambda power: 10.0**power))
+@settings(max_examples=30)
+def test_the_polynomials_keep_their_word(generator, length):
+    """Against the sum over hops, itself right to about 1e-12, whatever drift and tensor."""
+    if spectral_bound(generator) == 0.0:
+        return
+    series = Series.of(generator)
+    start, time = random_state(generator.grid.size) * generator.active, length / series.radius
+    wanted, gone = series.over_hops(start, time)
+    for allowed in (1e-3, 1e-8):
+        with np.errstate(over="ignore", invalid="ignore"):  # as in a step
+            state, left, error = series.in_polynomials(start, time, allowed)
+        if error < np.inf:
+            assert error <= allowed
+            assert np.abs(state - wanted).sum() <= error + 1e-11
+            assert np.abs(left - gone).sum() <= error + 1e-11
+
+
 def test_a_step_that_errs_is_redone():
     """From a point the estimate refuses what the stages make of it; a series takes 60 products or less."""
     generator = Generator.of(free(box((15, 15), walls="absorbing"), np.eye(2)))
