@@ -24,6 +24,7 @@ from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.factors import Factors, factors, numbers_needed
 from fpsolve.solve.ordering import Plan
+from fpsolve.solve.threads import threads_allowed
 
 Kernel: TypeAlias = Callable[..., Any]  # one of the two solves of `fronts`
 
@@ -205,12 +206,6 @@ def _left_out(generator: Generator, chosen: BoolArray) -> FloatArray:
     total: FloatArray = np.bincount(edges.origin[onward], edges.forward[onward], minlength=size).astype(np.float64)
     total += np.bincount(edges.end[back], edges.backward[back], minlength=size)
     return total
-
-
-def threads_allowed() -> int:
-    """How many threads the environment allows by FPSOLVE_THREADS; one unless it says otherwise."""
-    given = os.environ.get("FPSOLVE_THREADS", "1")
-    return int(given) if given.isdecimal() and int(given) > 0 else 1
 
 
 def memory_needed(grid: Grid) -> float:

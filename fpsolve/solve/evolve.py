@@ -149,7 +149,9 @@ class SteppedMarch(AbstractMarch):
 
     def through(self, moment: Moment, stops: FloatArray) -> Iterator[Moment]:
         """Yield the state at every stop."""
-        (time_step,) = self.pace.memory or (self.pace.first_step,)
+        # Explicit steps of a constant chain may be of any length at no loss: they turn into a series.
+        bold = self.pace.stepper == "stabilised" and self.span.constant
+        (time_step,) = self.pace.memory or (float(stops[0] - moment.time) if bold else self.pace.first_step,)
         for stop, interval in zip(stops, _rounded(np.diff(stops, prepend=moment.time)), strict=True):
             self.interval = float(interval)
             self.halvings = int(np.clip(np.round(np.log2(interval / time_step)), 0, MOST_HALVINGS))
