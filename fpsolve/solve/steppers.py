@@ -74,7 +74,7 @@ class ImplicitStepper:
         proposed = stages[-1]
         if proposed.min() >= 0.0:
             left = self.generator.outflow(mean)
-            return Step(_balanced(proposed, probability.sum() - left.sum()), left, error, False)
+            return Step(balanced(proposed, probability.sum() - left.sum()), left, error, False)
         limited, left = self._limited(probability, mean)
         return Step(limited, left, error + float(np.abs(limited - proposed).sum()), True)
 
@@ -109,10 +109,10 @@ class ImplicitStepper:
         result = np.empty_like(state)
         kernels.limit_transport(edges.origin, edges.end, extra, exits.cell, leaving, np.maximum(state, 0.0), result)
         left = generator.outflow(low) + np.bincount(exits.gate, leaving, minlength=len(exits.gates))
-        return _balanced(result, probability.sum() - left.sum()), left
+        return balanced(result, probability.sum() - left.sum()), left
 
 
-def _balanced(values: FloatArray, total: float) -> FloatArray:
+def balanced(values: FloatArray, total: float) -> FloatArray:
     """Values clipped at zero and scaled to a known sum: takes back rounding errors, eps * rate * time_step of them."""
     clipped = np.maximum(values, 0.0)
     mass = clipped.sum()
