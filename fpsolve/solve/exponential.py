@@ -148,7 +148,7 @@ class Exponential:
                     steps = _steps(basis, begun, times)
                     if all(step.error - begun.error <= allowed for step in steps):
                         return steps
-            missing = np.log10(max(change[worst], 1e-300)) + np.log10(ratio / allowed)
+            missing = np.log10(max(change[worst], 1e-300)) + np.log10(ratio) - np.log10(allowed)
             check = basis.size + int(np.clip(missing / DIGITS_PER_SOLVE / 1.5, 1, 8))
         steps = _steps(basis, begun, times)
         failed = [step.error - begun.error > allowed for step in steps]
@@ -160,6 +160,7 @@ def _steps(basis: Basis, begun: Step, times: FloatArray) -> list[Step]:
     found, steps = basis.approximation(times), list[Step]()
     for state, gone, error in zip(found.probability, found.left, found.error, strict=True):
         left = np.maximum(gone, 0.0)
+        left *= min(1.0, basis.mass / max(left.sum(), basis.mass))  # no more than there was
         limited = begun.limited or bool(state.min() < -NEGLIGIBLE * state.max())
         state = balanced(state, basis.mass - left.sum())
         steps.append(Step(state, begun.left + left, begun.error + float(error), limited))

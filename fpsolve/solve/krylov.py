@@ -51,8 +51,9 @@ class Basis:
     """Orthonormal vectors of the space, one more with every solve (Arnoldi; Gram-Schmidt twice).
 
     A vector v stands for the probability weight * v, weight the root of the cells' volumes: the scalar product is
-    that of densities. vectors: (room + 1, cells); hessenberg: (room + 1, room), what solves do to them; outflow: through
-    the gates, (room + 1, gates); norm: of the start, the first vector. size: solves so far; closed: no more are needed.
+    that of densities. vectors: (room + 1, cells); hessenberg: (room + 1, room), what solves do to them; outflow:
+    through the gates, (room + 1, gates); norm, mass: of the start, the first vector. size: solves so far; closed: no
+    more are needed.
     """
 
     generator: Generator
@@ -105,70 +106,81 @@ class Basis:
 
     def change(self, times: FloatArray) -> FloatArray:
         """By how much the coefficients at some times are others than those of `lag` solves before, (times,)."""
-        return np.asarray(np.linalg.norm(self._changes(times)[0], axis=1))
+        return np.asarray(np.linalg.norm(self._compared(times)[1][:, : self.size], axis=1))
 
     def approximation(self, times: FloatArray) -> Approximation:
         """States and what left at some times.
 
         The error is what the last `lag` solves changed, with what is out of balance and what lies below zero.
         """
-        now, left = self._coefficients(self.size, times)
-        change, change_left = self._changes(times)
-        vectors = self.vectors[: self.size]
-        probability = (now @ vectors) * self.weight
-        error = np.abs(change @ vectors) @ self.weight + np.abs(change_left).sum(axis=1)
+        now, change = self._compared(times)
+        vectors, inside = self.vectors[: self.size], slice(0, self.size)
+        probability, left = (now[:, inside] @ vectors) * self.weight, now[:, self.size :]
+        error = np.abs(change[:, inside] @ vectors) @ self.weight + np.abs(change[:, self.size :]).sum(axis=1)
         error += np.abs(probability.sum(axis=1) + left.sum(axis=1) - self.mass)
         error -= 2.0 * np.minimum(probability, 0.0).sum(axis=1)  # clipped, then taken from the others
         return Approximation(probability, left, error)
 
-    def _changes(self, times: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What the last solves changed in the coefficients and in what left."""
-        now, left = self._coefficients(self.size, times)
+    def _compared(self, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Coefficients and what left, and how much of that the last solves changed, (times, size + gates) each."""
+        now = self._coefficients(self.size, times)
         if self.closed:
-            return np.zeros_like(now), np.zeros_like(left)
-        earlier, earlier_left = self._coefficients(self.size - self.lag, times)
-        return now - np.pad(earlier, ((0, 0), (0, self.lag))), left - earlier_left
+            return now, np.zeros_like(now)
+        before, lag = self._coefficients(self.size - self.lag, times), np.zeros((times.size, self.lag))
+        return now, now - np.hstack([before[:, : self.size - self.lag], lag, before[:, self.size - self.lag :]])
 
-    def _coefficients(self, size: int, times: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Coefficients of exp(t Q) P, (times, size), and what left through the gates by t, (times, gates).
+    def _coefficients(self, size: int, times: FloatArray) -> FloatArray:
+        """Coefficients of exp(t Q) P and after them what left through the gates by t, (times, size + gates).
 
-        That is the same equation with a cell more behind every gate. From time to time, so that equal intervals share
-        an exponential.
+        That is the same equation with a cell more behind every gate. It goes from time to time, so that equal intervals
+        share an exponential.
         """
         inner, outflow = self.hessenberg[:size, :size], self.outflow[:size].T
         gates = len(outflow)
         unit = np.maximum(np.abs(outflow).max(axis=1, initial=0.0), TINY)
         below = (outflow / unit[:, None]) @ inner
         whole = np.block([[inner, np.zeros((size, gates))], [below, np.eye(gates)]])
-        made, state = dict[float, FloatArray](), np.append(self.norm, np.zeros(size + gates - 1))
-        states = np.empty((times.size, size + gates))
-        for number, interval in enumerate(np.diff(times, prepend=0.0)):
-            key = next((known for known in made if abs(known - interval) <= SAME * times[number]), float(interval))
-            if key not in made:
-                with np.errstate(over="ignore", invalid="ignore"):  # a space too small may know of rates > 0
-                    made[key] = exponential(whole, self.pole * key)
-            state = states[number] = np.clip(np.nan_to_num(made[key] @ state, nan=HUGE), -HUGE, HUGE)
-        return states[:, :size], states[:, size:] * (unit / self.pole)
+        intervals = np.diff(times, prepend=0.0)
+        same = np.abs(intervals[:, None] - intervals) <= SAME * times[:, None]
+        which = np.argmax(same, axis=1)  # the first of those that are equal
+        made = dict(
+            zip(distinct := np.unique(which), exponentials(whole, self.pole * intervals[distinct]), strict=True)
+        )
+        state, states = np.append(self.norm, np.zeros(size + gates - 1)), np.empty((times.size, size + gates))
+        for number, kind in enumerate(which):
+            state = states[number] = np.clip(np.nan_to_num(made[kind] @ state, nan=HUGE), -HUGE, HUGE)
+        states[:, size:] *= unit / self.pole
+        return states
 
 
-def exponential(inverse: FloatArray, factor: float) -> FloatArray:
-    """exp(factor (1 - M)) of a matrix M given by its inverse, which may be as good as singular.
+def exponentials(inverse: FloatArray, factors: FloatArray) -> list[FloatArray]:
+    """exp(factor (1 - M)) for some factors > 0, of a matrix M given by its inverse, which may be as good as singular.
 
-    Scaling and squaring of the Pade approximant of degrees 5 and 6, Z = factor (1 - M) / 2**halvings, in factors, with
-    M^-1 multiplied through. It vanishes at infinity, as the exponential does, so that Z need not be small where the
-    exponential is nothing: scaled by the largest entry of all, the small ones would be lost in rounding.
+    Scaling and squaring of the Pade approximant of degrees 5 and 6 of Z = factor (1 - M) / 2**halvings. It vanishes at
+    infinity, as the exponential does, so that Z need not be small where the exponential is nothing: scaled by the
+    largest rate of all, the small ones would be lost in rounding. Rates > 0 may overflow.
     """
-    values, lowest = np.linalg.eigvals(inverse), np.linalg.norm(inverse, -2)
-    rates = factor * (1.0 - 1.0 / np.where(np.abs(values) > TINY, values, TINY))
-    seen = 2.0 * np.abs(rates[np.abs(rates.real) < FORGOTTEN]).max(initial=0.0)
-    largest = min(factor * (1.0 + 1.0 / max(float(lowest), TINY)), max(WIDEST, float(seen)))
-    halvings = max(0, int(np.ceil(np.log2(largest / SMALL))))
+    values, lowest = np.linalg.eigvals(inverse), max(float(np.linalg.norm(inverse, -2)), TINY)
+    rates = 1.0 - 1.0 / np.where(np.abs(values) > TINY, values, TINY)
+    results = []
+    for factor in factors:
+        seen = 2.0 * np.abs(rates[np.abs(factor * rates.real) < FORGOTTEN]).max(initial=0.0)
+        largest = factor * min(1.0 + 1.0 / lowest, max(WIDEST / factor, float(seen)))
+        halvings = max(0, int(np.ceil(np.log2(largest / SMALL))))
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = _pade(inverse, factor / 2.0**halvings)
+            for _ in range(halvings):
+                result = result @ result
+        results.append(result)
+    return results
+
+
+def _pade(inverse: FloatArray, factor: float) -> FloatArray:
+    """The approximant of Z = factor (1 - M): factors (1 - Z/zero) / (1 - Z/pole), none of which is large."""
     one, result = np.eye(len(inverse)), np.eye(len(inverse))
     for pole, zero in PADE:
-        part = factor / 2.0**halvings / pole
-        first = np.linalg.solve((1.0 - part) * inverse + part * one, inverse)  # 1 / (1 - Z/pole)
-        factors = one * (pole / zero) + (1.0 - pole / zero) * first
-        result = result @ (factors @ (factors if zero.imag else first).conj()).real
-    for _ in range(halvings):
-        result = result @ result
+        part = factor / pole
+        single = np.linalg.solve((1.0 - part) * inverse + part * one, inverse)  # 1 / (1 - Z/pole)
+        both = one * (pole / zero) + (1.0 - pole / zero) * single
+        result = result @ (both @ (both if zero.imag else single).conj()).real
     return result
