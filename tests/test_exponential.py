@@ -84,7 +84,8 @@ def served(motion, start, times, allowed):
 
 
 def check(states, start):
-    """None negative, none lost."""
+    """None negative, none lost, none that comes back."""
+    assert (np.diff([left for _, left, _ in states], axis=0) >= -1e-15).all()
     for probability, left, _ in states:
         assert (probability >= 0.0).all()
         assert (left >= 0.0).all()

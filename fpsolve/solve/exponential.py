@@ -37,6 +37,7 @@ LARGEST_BLOCK = 2**25  # numbers in the states that are made at a time
 FRACTIONS = 0.5 ** np.arange(6.0, 0.0, -1.0)  # of a duration that is out of reach, tried instead
 MOST_PARTS = 1e9  # of a duration
 NEGLIGIBLE = 1e-14  # of the largest entry: smaller negative ones are rounding
+SECONDS_PER_BASIS = 0.02  # of small matrices
 SECONDS_PER_NUMBER = 3e-9  # of a solve, for each number in the factors
 SECONDS_PER_PRODUCT = 1e-9  # of all that is done with a basis in one solve, for each number in it
 
@@ -98,8 +99,8 @@ class Exponential:
 
     def _count(self, durations: FloatArray, allowed: float) -> int:
         """How many durations to serve at once."""
-        last = min(durations[0] * min(span(allowed), self.width), max(self.reach, durations[0]))
-        return int(min((durations <= last).sum(), max(1, LARGEST_BLOCK // self.generator.grid.size)))
+        width = min(span(allowed), self.width, max(self.reach / durations[0], 1.0))
+        return served_at_once(durations, width, self.generator.grid.size)
 
     def _leap(self, begun: Step, times: FloatArray, allowed: float) -> tuple[float, list[Step]]:
         """The states at the leading times, else at a part of the first; and the first time that was served, or 0."""
@@ -133,7 +134,8 @@ class Exponential:
 
     def _grown(self, basis: Basis, begun: Step, times: FloatArray, allowed: float) -> list[Step]:
         """Solve until all times have converged, or there is no more room; the steps to the leading ones that have."""
-        ratio, check, steps, ends = 1.0, LEAST_LAG + 1, list[Step](), np.unique(times[[0, -1]])
+        ratio, ends = 1.0, np.unique(times[[0, -1]])
+        check = max(LEAST_LAG + 1, int(0.6 * _digits(allowed) / DIGITS_PER_SOLVE))
         while basis.size < LARGEST_BASIS and not basis.closed:
             basis.grow()
             self.solves += 1
@@ -156,11 +158,11 @@ class Exponential:
 
 
 def _steps(basis: Basis, begun: Step, times: FloatArray) -> list[Step]:
-    """The steps to some times, with one that was made before."""
+    """The steps to some times, with one that was made before. Nothing comes back, and no more leaves than there was."""
     found, steps = basis.approximation(times), list[Step]()
-    for state, gone, error in zip(found.probability, found.left, found.error, strict=True):
-        left = np.maximum(gone, 0.0)
-        left *= min(1.0, basis.mass / max(left.sum(), basis.mass))  # no more than there was
+    gone = np.maximum.accumulate(np.maximum(found.left, 0.0), axis=0)
+    for state, left, error in zip(found.probability, gone, np.maximum.accumulate(found.error), strict=True):
+        left = left * min(1.0, basis.mass / max(left.sum(), basis.mass))
         limited = begun.limited or bool(state.min() < -NEGLIGIBLE * state.max())
         state = balanced(state, basis.mass - left.sum())
         steps.append(Step(state, begun.left + left, begun.error + float(error), limited))
@@ -171,6 +173,11 @@ def best_pole(times: FloatArray, allowed: float) -> float:
     """The pole q [1/time] that serves times from the first to the last in the fewest solves."""
     best = BEST_POLE * _digits(allowed)
     return float(min(best * np.sqrt(times[-1] / times[0]), max(best, LARGEST_POLE)) / times[-1])
+
+
+def served_at_once(durations: FloatArray, width: float, cells: int) -> int:
+    """How many leading durations to serve from one basis: none beyond `width` times the first, no more than fit."""
+    return int(min((durations <= durations[0] * width).sum(), max(1, LARGEST_BLOCK // cells)))
 
 
 def span(allowed: float) -> float:
@@ -184,13 +191,11 @@ def _digits(allowed: float) -> float:
 
 def seconds_needed(generator: Generator, durations: FloatArray, allowed: float) -> float:
     """Estimate of the time [s] that the states after some durations take, where nothing circulates fast."""
-    size, digits, begun, seconds = generator.grid.size, _digits(allowed), 0, 0.0
-    numbers = elimination.memory_needed(generator.grid) / elimination.BYTES_PER_NUMBER
-    ahead = durations
+    grid, solves = generator.grid, _digits(allowed) / DIGITS_PER_SOLVE + LEAST_LAG
+    numbers = elimination.memory_needed(grid) / elimination.BYTES_PER_NUMBER
+    bases, ahead = 0, durations
     while ahead.size:
-        count = max(1, int((ahead <= ahead[0] * span(allowed)).sum()))
-        solves = digits / DIGITS_PER_SOLVE + LEAST_LAG
-        begun += 1
-        seconds += solves * (numbers * SECONDS_PER_NUMBER + solves * size * SECONDS_PER_PRODUCT)
-        ahead = ahead[count:] - ahead[count - 1]
-    return seconds + elimination.seconds_needed(generator.grid)
+        count = served_at_once(ahead, span(allowed), grid.size)
+        bases, ahead = bases + 1, ahead[count:] - ahead[count - 1]
+    once = solves * (numbers * SECONDS_PER_NUMBER + solves * grid.size * SECONDS_PER_PRODUCT)
+    return elimination.seconds_needed(grid) + bases * (once + SECONDS_PER_BASIS)
