@@ -160,11 +160,13 @@ class Exponential:
 def _steps(basis: Basis, begun: Step, times: FloatArray) -> list[Step]:
     """The steps to some times, with one that was made before. Nothing comes back, and no more leaves than there was."""
     found, steps = basis.approximation(times), list[Step]()
-    gone = np.maximum.accumulate(np.maximum(found.left, 0.0), axis=0)
-    for state, left, error in zip(found.probability, gone, np.maximum.accumulate(found.error), strict=True):
-        left = left * min(1.0, basis.mass / max(left.sum(), basis.mass))
+    left = np.zeros_like(begun.left)
+    for state, gone, error in zip(found.probability, found.left, np.maximum.accumulate(found.error), strict=True):
+        more, held = np.maximum(gone - left, 0.0), max(basis.mass - left.sum(), 0.0)
+        left = left + more * (held / max(more.sum(), held) if held > 0.0 else 0.0)
         limited = begun.limited or bool(state.min() < -NEGLIGIBLE * state.max())
-        state = balanced(state, basis.mass - left.sum())
+        held_where = state if state.max() > 0.0 else begun.probability  # as good where nearly all has left
+        state = balanced(held_where, basis.mass - left.sum())
         steps.append(Step(state, begun.left + left, begun.error + float(error), limited))
     return steps
 
