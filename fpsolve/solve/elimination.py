@@ -1,17 +1,16 @@
 """Linear systems with the generator: (shift - Q) P = source, forwards and backwards, by sparse elimination.
 
-Subtraction-free: the unknowns are eliminated as cells of a Markov chain (see `fronts`), so every entry of a solution
-with a source >= 0 is right to rounding, however deep the barrier.
+Subtraction-free: the unknowns are eliminated as cells of a Markov chain (see `fronts`, and `sweep` for those on a
+line), so every entry of a solution with a source >= 0 is right to rounding, however deep the barrier.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, final, overload
+from typing import final, overload
 
 import numpy as np
 import scipy.sparse as sparse
@@ -19,19 +18,16 @@ import scipy.sparse as sparse
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
-from fpsolve.solve import fronts
 from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
-from fpsolve.solve.factors import Factors, factors, numbers_needed
+from fpsolve.solve.factors import Factors, factors, numbers_needed, solve
 from fpsolve.solve.ordering import Plan
 from fpsolve.solve.threads import threads_allowed
 
-Kernel: TypeAlias = Callable[..., Any]  # one of the two solves of `fronts`
-
 # What it takes, by the number of dimensions with more than one cell: numbers held per cell = a * cells**b, and
 # seconds = c * cells**d on one thread (scripts/measure_elimination.py, 2 to 3 GHz, tensors with short offsets).
-NUMBERS_PER_CELL = {0: (3.0, 0.0), 1: (11.0, 0.0), 2: (19.0, 0.135), 3: (9.6, 0.41)}
-SECONDS = {0: (1e-6, 1.0), 1: (8e-7, 1.0), 2: (7.6e-8, 1.25), 3: (4.2e-10, 2.0)}
+NUMBERS_PER_CELL = {0: (5.0, 0.0), 1: (5.0, 0.0), 2: (19.0, 0.135), 3: (9.6, 0.41)}
+SECONDS = {0: (1e-4, 0.0), 1: (4e-8, 1.0), 2: (7.6e-8, 1.25), 3: (4.2e-10, 2.0)}
 BYTES_PER_NUMBER = 8.0
 BYTES_PER_CELL = 800.0  # edges, lists of neighbours and fields
 # Largest mean time until the chain is left, times its largest rate, up to which doubles hold all that elimination
@@ -89,7 +85,7 @@ class Resolvent:
     def solve(self, source: Extended) -> Extended: ...
     def solve(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The probability P with (shift - Q) P = source; zero on inactive cells."""
-        return self._solve(source, fronts.solve_probability)
+        return self._solve(source, adjoint=False)
 
     @overload
     def solve_adjoint(self, source: FloatArray) -> FloatArray: ...
@@ -97,24 +93,24 @@ class Resolvent:
     def solve_adjoint(self, source: Extended) -> Extended: ...
     def solve_adjoint(self, source: FloatArray | Extended) -> FloatArray | Extended:
         """The function u with (shift - Q^T) u = source; zero on inactive cells."""
-        return self._solve(source, fronts.solve_function)
+        return self._solve(source, adjoint=True)
 
     @property
     def plan(self) -> Plan:
         """Order and structure of the factors: serves any other shift on the same cells."""
         return self.chain.plan
 
-    def _solve(self, source: FloatArray | Extended, kernel: Kernel) -> FloatArray | Extended:
+    def _solve(self, source: FloatArray | Extended, *, adjoint: bool) -> FloatArray | Extended:
         if isinstance(self.factors, tuple):
             given = source if isinstance(source, Extended) else Extended.of(source)
-            result = self._solve_extended(given, kernel)
+            result = self._solve_extended(given, adjoint=adjoint)
             return result if isinstance(source, Extended) else result.floats()
         if not isinstance(source, Extended):
-            return self._solve_doubles(source, kernel)
+            return self._solve_doubles(source, adjoint=adjoint)
         scale = source.largest_exponent
         if scale - source.exponent[source.mantissa != 0.0].min(initial=scale) > WIDEST_SOURCE:
-            return self._wide._solve_extended(source, kernel)
-        return Extended.of(self._solve_doubles(source.scaled(scale), kernel), scale)
+            return self._wide._solve_extended(source, adjoint=adjoint)
+        return Extended.of(self._solve_doubles(source.scaled(scale), adjoint=adjoint), scale)
 
     @property
     def _longest_time(self) -> float:
@@ -122,26 +118,30 @@ class Resolvent:
         least = float(self.chain.losses.min(initial=np.inf))
         if least * LARGEST_TIME >= self.chain.largest_rate:
             return 1.0 / least
-        return float(self._solve_doubles(self.plan.cells.astype(np.float64), fronts.solve_function).max(initial=0.0))
+        return float(self._solve_doubles(self.plan.cells.astype(np.float64), adjoint=True).max(initial=0.0))
 
     @cached_property
     def _wide(self) -> Resolvent:
         """The same with numbers of any range."""
         return Resolvent(self.chain, self.chain.factors(extended=True))
 
-    def _solve_doubles(self, source: FloatArray, kernel: Kernel) -> FloatArray:
+    def _solve_doubles(self, source: FloatArray, *, adjoint: bool) -> FloatArray:
         plan = self.plan
+        if plan.line and plan.numbers.size == plan.cells.size:  # nothing to be sorted
+            result = source.copy()
+            solve(plan, self.factors, result.reshape(-1), result.size // plan.numbers.size, adjoint=adjoint)
+            return result
         values = source[..., plan.numbers].reshape(-1)
-        kernel(plan.tree, self.factors, values, values.size // plan.numbers.size)
+        solve(plan, self.factors, values, values.size // plan.numbers.size, adjoint=adjoint)
         result = np.zeros_like(source)
         result[..., plan.numbers] = values.reshape(*source.shape[:-1], -1)
         return result
 
-    def _solve_extended(self, source: Extended, kernel: Kernel) -> Extended:
+    def _solve_extended(self, source: Extended, *, adjoint: bool) -> Extended:
         plan = self.plan
         chosen = source[..., plan.numbers]
         values = paired(Extended(chosen.mantissa.reshape(-1), chosen.exponent.reshape(-1)))
-        kernel(plan.tree, self.factors, values, values[0].size // plan.numbers.size)
+        solve(plan, self.factors, values, values[0].size // plan.numbers.size, adjoint=adjoint)
         solved = unpaired(values)
         result = Extended.of(np.zeros_like(source.mantissa))
         result.mantissa[..., plan.numbers] = solved.mantissa.reshape(chosen.mantissa.shape)
@@ -225,6 +225,7 @@ def _wide_axes(grid: Grid) -> int:
     return sum(axis.cells > 1 for axis in grid.axes)
 
 
+@cache
 def memory_of_machine() -> float:
     """Memory of this machine, or of the container that holds it [bytes]."""
     try:

@@ -8,13 +8,13 @@ from typing import TypeAlias
 import numpy as np
 
 from fpsolve.model.grid import FloatArray, IntArray
-from fpsolve.solve import fronts
+from fpsolve.solve import fronts, sweep
 from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.ordering import Plan, Tree
 from fpsolve.solve.products import DGEMM, one_blas_thread
 
-# In the layout of `fronts`: doubles, or a pair of arrays as in `arithmetic`.
+# In the layout of `fronts`, or `sweep` for a line: doubles, or a pair of arrays as in `arithmetic`.
 Factors: TypeAlias = FloatArray | tuple[FloatArray, IntArray]
 
 
@@ -23,6 +23,27 @@ def factors(plan: Plan, out: FloatArray, into: FloatArray, losses: FloatArray, t
 
     With two threads each takes one of the root's two subtrees; BLAS stays on the thread that calls it.
     """
+    if plan.line:
+        made = _blank(plan.entries, extended)
+        sweep.factorise(out, _values(losses, extended), losses.size, made)
+        return made
+    return _of_fronts(plan, out, into, losses, threads, extended)
+
+
+def solve(plan: Plan, made: Factors, values: Factors, several: int, *, adjoint: bool) -> None:
+    """Solve forwards or backwards in place; values: (several * cells,) of the factors' kind, in the plan's order."""
+    if plan.line:
+        given, taken = (sweep.BACK, sweep.ONWARD) if adjoint else (sweep.ONWARD, sweep.BACK)
+        sweep.solve(made, values, plan.numbers.size, several, given, taken)
+    elif adjoint:
+        fronts.solve_function(plan.tree, made, values, several)
+    else:
+        fronts.solve_probability(plan.tree, made, values, several)
+
+
+def _of_fronts(
+    plan: Plan, out: FloatArray, into: FloatArray, losses: FloatArray, threads: int, extended: bool
+) -> Factors:
     tree, top = plan.tree, plan.tree.left.size - 1
     pieces = _pieces(tree, threads)
     ends = np.cumsum([0] + [fronts.room_needed(tree, *piece) for piece in pieces])
@@ -51,6 +72,8 @@ def factors(plan: Plan, out: FloatArray, into: FloatArray, losses: FloatArray, t
 
 def numbers_needed(plan: Plan, threads: int) -> int:
     """How many numbers the factors and the remainders under way take."""
+    if plan.line:
+        return plan.entries
     return plan.entries + sum(fronts.room_needed(plan.tree, *piece) for piece in _pieces(plan.tree, threads))
 
 

@@ -17,6 +17,7 @@ from numba import njit
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.grid import BoolArray, FloatArray, IntArray
+from fpsolve.solve.sweep import BLOCKS, slots_on_line
 
 STEEPEST = 2  # entries of the directions that are tried
 LEAF = 8  # cells that are not divided further
@@ -50,6 +51,10 @@ class Tree(NamedTuple):
     entries: IntArray
 
 
+NOTHING = np.zeros(0, dtype=np.int64)
+NO_GRAPH, NO_TREE = Graph(NOTHING, NOTHING), Tree(*[NOTHING] * len(Tree._fields))
+
+
 @final
 @dataclass(frozen=True)
 class Plan:
@@ -57,7 +62,8 @@ class Plan:
 
     cells: mask of the cells that are unknowns; numbers: their numbers in the order of elimination. slots: where the
     two rates of each edge stand in the list of neighbours, (2, edges), -1 for an edge that leaves the mask.
-    flops: multiplications and additions of one factorisation.
+    flops: multiplications and additions of one factorisation. A chain on a line or a ring is eliminated cell by cell
+    (see `sweep`): it has no graph and no tree, and two neighbours for every cell.
     """
 
     cells: BoolArray
@@ -67,6 +73,7 @@ class Plan:
     slots: IntArray
     edges: tuple[IntArray, IntArray]  # origins and ends
     flops: float
+    line: bool = False
 
     @classmethod
     def of(cls, generator: Generator, cells: BoolArray | None = None) -> Plan:
@@ -75,7 +82,11 @@ class Plan:
         (numbers,) = np.nonzero(chosen)
         node = np.full(chosen.size, -1, dtype=np.int32)
         node[numbers] = np.arange(numbers.size, dtype=np.int32)
-        first, head, slots = neighbours(generator.edges.origin, generator.edges.end, node, numbers.size)
+        ends = (generator.edges.origin, generator.edges.end)
+        slots, line = slots_on_line(*ends, node, numbers.size)
+        if line:
+            return cls(chosen, numbers, NO_GRAPH, NO_TREE, slots, ends, 10.0 * numbers.size, line)
+        first, head, slots = neighbours(*ends, node, numbers.size)
         graph = Graph(first, head)
         index = np.ascontiguousarray((_directions(generator) @ generator.grid.index_of(numbers)).T.astype(np.int32))
         order, fronts = dissect(first, head, index, LEAF)
@@ -84,13 +95,12 @@ class Plan:
         place[order] = np.arange(order.size, dtype=np.int32)
         start_around, around, entries, flops = boundaries(first, head, order, place, start, left, right)
         tree = Tree(order, place, start, left, right, depth, start_around, around, entries)
-        ends = (generator.edges.origin, generator.edges.end)
         return cls(chosen, numbers[order], graph, tree, slots, ends, float(flops))
 
     @property
     def entries(self) -> int:
         """Numbers in the factors."""
-        return int(self.tree.entries[-1])
+        return BLOCKS * self.numbers.size if self.line else int(self.tree.entries[-1])
 
     def fits(self, generator: Generator) -> bool:
         """Whether another chain has the same edges, in the same order, and the same active cells."""
@@ -103,7 +113,8 @@ class Plan:
 
     def rates(self, forward: FloatArray, backward: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Rates of every cell's list of neighbours, to them and from them, from those of the edges."""
-        out, into = np.zeros(self.graph.head.size), np.zeros(self.graph.head.size)
+        size = 2 * self.numbers.size if self.line else self.graph.head.size
+        out, into = np.zeros(size), np.zeros(size)
         fill_rates(self.slots, forward, backward, out, into)
         return out, into
 
@@ -152,12 +163,14 @@ def neighbours(origin, end, node, size):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def fill_rates(slots, forward, backward, out, into):  # type: ignore[no-untyped-def]
-    """Write the rates of the edges into the lists of neighbours: to the neighbour, and from it."""
+    """Add the rates of the edges to the lists of neighbours: to the neighbour, and from it."""
     for edge in range(forward.size):
         here, there = slots[0, edge], slots[1, edge]
         if here >= 0:
-            out[here] = into[there] = forward[edge]
-            into[here] = out[there] = backward[edge]
+            out[here] += forward[edge]
+            into[there] += forward[edge]
+            into[here] += backward[edge]
+            out[there] += backward[edge]
 
 
 @njit(cache=True, nogil=True)
