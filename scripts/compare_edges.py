@@ -28,7 +28,7 @@ from fpsolve.discretise import edges
 from fpsolve.model.grid import FloatArray
 
 Formula = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]
-OWN, OWN_LENGTHS = edges._rates, edges._log_lengths
+OWN, OWN_EQUAL_LENGTHS = edges._rates, edges._has_equal_lengths
 COSINE, SINE = math.cos(0.4), math.sin(0.4)
 # First passage u = -1 -> 0.5, L = (u**2 - 1)**2, T = 0.1, by mpmath to 25 digits.
 EXACT_TIME = 25473.94675616438
@@ -73,7 +73,7 @@ def use(name: str) -> None:
 
     edges._rates = {"fpsolve": OWN, "even": OWN, "as one": as_one}.get(name, rates)
     even = name not in ("fpsolve", "as one")
-    edges._log_lengths = (lambda _, index, __: np.zeros(index.shape[1])) if even else OWN_LENGTHS
+    edges._has_equal_lengths = (lambda _: True) if even else OWN_EQUAL_LENGTHS
 
 
 def barrier(cells: int) -> float:

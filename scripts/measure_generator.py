@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 PYTHONPATH=. .venv/bin/python scripts/measure_generator.py [part of a name ...]
 
-One line per problem: milliseconds for a new Problem (its checks evaluate the fields at every cell), for the local shape,
-for the lattice, for the edges with their rates, and for all of it, each the fastest of several rounds; and the highest
-memory that NumPy held on the way.
+One line per problem: milliseconds for a new Problem (its checks evaluate the fields at every cell), for what is sampled
+at the cells and the local shape, for the lattice, for the edges with their rates, and for all of it, each the fastest
+of several rounds; and the highest memory that NumPy held on the way.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import sys
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
 import fpsolve
 from fpsolve.discretise.edges import build_edges
-from fpsolve.discretise.exponents import local_shape
+from fpsolve.discretise.exponents import local_shape, sample_cells
 from fpsolve.discretise.lattice import lattice
 
 WELLS = {1: "(x**2 - 1)**2", 2: "(x**2 - 1)**2 + y**2 + 0.3*x*y", 3: "(x**2 - 1)**2 + y**2 + z**2 + 0.3*x*y + 0.2*y*z"}
@@ -59,11 +60,12 @@ def seconds(make: Callable[[], fpsolve.Problem]) -> list[float]:
     marks = [time.perf_counter()]
     fresh = make()
     marks.append(time.perf_counter())
-    shape = local_shape(fresh)
+    at_cells = sample_cells(fresh)
+    shape = local_shape(fresh, at_cells)
     marks.append(time.perf_counter())
-    lattice(fresh)
+    deque(lattice(fresh), maxlen=0)
     marks.append(time.perf_counter())
-    build_edges(fresh, shape)
+    build_edges(fresh, at_cells, shape)
     marks.append(time.perf_counter())
     fpsolve.Generator.of(make())
     marks.append(time.perf_counter())

@@ -18,12 +18,12 @@ from typing import final
 import numpy as np
 
 from fpsolve.discretise import kernels
-from fpsolve.discretise.exponents import LocalShape, exponents, sample
+from fpsolve.discretise.exponents import LocalShape, Sample, exponents
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
-from fpsolve.discretise.selling import LONGEST_OFFSET
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import BoolArray, FloatArray, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
+from fpsolve.model.symmetric import solved
 
 
 @final
@@ -124,38 +124,24 @@ class Cuts:
     gates: tuple[str, ...]
 
 
-def build_edges(problem: Problem, shape: LocalShape) -> tuple[Edges, Exits]:
+def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[Edges, Exits]:
     """All edges of a problem, sorted by origin, and the exits through its absorbing walls.
 
     An edge's weight is the mean of its two cells' weights for that offset; weights of one cell only would be
-    first order where the diffusion varies. shape: see exponents.local_shape.
+    first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
-    entries = lattice(problem)
-    offsets, kind = _kinds(entries.offsets)
-    order = np.argsort(kind, kind="stable")
-    bounds = np.searchsorted(kind[order], np.arange(len(offsets) + 1))
-    inner, outer = [], []
-    for number, offset in enumerate(offsets):
-        mine = order[bounds[number] : bounds[number + 1]]
-        weights = np.bincount(entries.cells[mine], entries.weights[mine], problem.grid.size).astype(np.float64)
+    offsets, inner, outer = [], [], []
+    for number, (offset, weights) in enumerate(lattice(problem)):
         origin, end, mean = _pairs(problem, offset, weights)
+        offsets.append(offset)
         inner.append((origin, end, np.full(origin.size, number), mean))
         outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
-    origin, end, kind, weight = (np.concatenate(column) for column in zip(*inner, strict=True))
-    order = np.argsort(origin, kind="stable")
-    edges = _with_rates(problem, shape, origin[order], end[order], kind[order], offsets, weight[order])
+    joins = [np.concatenate(column) for column in zip(*inner, strict=True)]
+    order = np.argsort(joins[0], kind="stable")
+    origin, end, kind, weight = (column[order] for column in joins)
+    edges = _with_rates(problem, at_cells, shape, origin, end, kind, np.array(offsets), weight)
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
     return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
-
-
-def _kinds(offsets: IntArray) -> tuple[IntArray, IntArray]:
-    """The distinct offsets, (kinds, axes), and the number of each entry's own."""
-    base = 2 * LONGEST_OFFSET + 1
-    codes = np.zeros(offsets.shape[1], dtype=np.int64)
-    for row in offsets:
-        codes = codes * base + (row + LONGEST_OFFSET)
-    _, first, kind = np.unique(codes, return_index=True, return_inverse=True)
-    return offsets[:, first].T, kind
 
 
 def _pairs(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
@@ -167,13 +153,15 @@ def _pairs(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[Int
 
 
 def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Cell, offset and weight where an offset leaves the box."""
-    cells = np.flatnonzero((weights > 0.0) & ~problem.grid.neighbours(offset)[1])
+    """Cell, offset and weight where an offset leaves the box, unless it is closed."""
+    outside = np.zeros(0, dtype=np.bool_) if problem.grid.closed else ~problem.grid.neighbours(offset)[1]
+    cells = np.flatnonzero(outside & (weights[: outside.size] > 0.0))
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
 def _with_rates(
     problem: Problem,
+    at_cells: Sample,
     shape: LocalShape,
     origin: IntArray,
     end: IntArray,
@@ -181,17 +169,18 @@ def _with_rates(
     offsets: IntArray,
     weight: FloatArray,
 ) -> Edges:
-    start = problem.grid.indices().astype(np.float64)
-    at_cells = sample(problem, start)
-    steps = offsets[kind].T.astype(np.float64)
+    steps = offsets.T.astype(np.float64)
+    start, step = problem.grid.indices().astype(np.float64)[:, origin], steps[:, kind]
     sides = (at_cells.take(origin), at_cells.take(end))
-    whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
-    parts = zip(_along(shape, origin, steps), _along(shape, end, steps), strict=True)
-    bend, circulating = (0.5 * (near + far) for near, far in parts)
-    first, middle, last = (_log_lengths(problem, start[:, origin] + part * steps, steps) for part in (0.0, 0.5, 1.0))
-    weight = weight * _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
-    bend = _bounded(bend + whole * (last - first), whole)
-    forward, backward = _rates(weight, whole, half, bend, circulating)
+    whole, half, unresolved = exponents(problem, start, step, sides)
+    rise = np.zeros_like(whole)
+    if not _has_equal_lengths(problem):
+        first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
+        middle = _log_lengths(problem, start + 0.5 * step, step)
+        weight = weight * _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
+        rise = last - first
+    local = _local(shape, origin, end, kind, steps, whole, rise)
+    forward, backward = _rates(weight, whole, half, *local)
     if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
         _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
     return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
@@ -234,9 +223,8 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
     weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
-    bend, circulating = _along(shape, cuts.cell, steps)
-    bend = _bounded(bend + whole * (last - first), whole)
-    rate, _ = _rates(weight, whole, half, bend, circulating)
+    local = _local(shape, cuts.cell, cuts.cell, np.arange(cuts.cell.size), steps, whole, last - first)
+    rate, _ = _rates(weight, whole, half, *local)
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
@@ -257,14 +245,34 @@ def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> Floa
     error of a barrier as small as for constant D on equal cells, far below second order: the weight midway in place
     of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.log_conductance.
     """
-    constant = problem.diffusion.constant
-    if problem.grid.even and constant is not None:
+    if _has_equal_lengths(problem):
         return np.zeros(index.shape[1])
-    lengths = problem.grid.stretch(index) * steps
-    if constant is not None:
-        return np.asarray(np.log((lengths * np.linalg.solve(constant, lengths)).sum(axis=0)))
-    matrices = np.moveaxis(problem.diffusion.matrix(problem.grid.positions(index)), -1, 0)
-    return np.asarray(np.log((lengths.T * np.linalg.solve(matrices, lengths.T[..., None])[..., 0]).sum(axis=1)))
+
+    def logarithms(parts: FloatArray) -> FloatArray:
+        index, steps = np.split(parts, 2)
+        matrices = problem.diffusion.matrix(problem.grid.positions(index))
+        return _log_length(matrices, problem.grid.stretch(index) * steps)
+
+    return in_pieces(logarithms, np.concatenate([index, steps]))
+
+
+def _log_lengths_at_cells(problem: Problem, cells: IntArray, steps: FloatArray) -> FloatArray:
+    """The same at the centres of cells (edges,), where D is known."""
+    matrices, widths = problem.diffusion_at_cells, problem.grid.stretch()
+    logarithms = np.empty(cells.size)
+    for piece in pieces(cells.size):
+        mine = cells[piece]
+        logarithms[piece] = _log_length(matrices[..., mine], widths[:, mine] * steps[:, piece])
+    return logarithms
+
+
+def _log_length(matrices: FloatArray, lengths: FloatArray) -> FloatArray:
+    return np.asarray(np.log((lengths * solved(matrices, lengths)).sum(axis=0)))
+
+
+def _has_equal_lengths(problem: Problem) -> bool:
+    """Whether a step is as long anywhere."""
+    return problem.grid.even and problem.diffusion.constant is not None
 
 
 def _within_e(factor: FloatArray) -> FloatArray:
@@ -275,16 +283,17 @@ def _within_e(factor: FloatArray) -> FloatArray:
     return np.asarray(np.clip(factor, np.exp(-1.0), np.exp(1.0)))
 
 
-def _bounded(curvature: FloatArray, whole: FloatArray) -> FloatArray:
-    """The curvature where it can be trusted: on the vast cells far out on an axis its differences mean nothing.
-
-    So bounded it changes no rate by more than a factor of e, and none where wells are at least a fifth of a cell wide.
-    """
-    most = np.maximum(24.0, 4.0 * np.abs(whole))
-    return np.clip(curvature, -most, most)
-
-
-def _along(shape: LocalShape, cells: IntArray, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Step . curvature . step and circulation . step at some cells, (edges,)."""
-    bend = np.einsum("ijp,ip,jp->p", shape.curvature[..., cells], steps, steps)
-    return bend, np.einsum("ip,ip->p", shape.circulation[:, cells], steps)
+def _local(
+    shape: LocalShape,
+    origin: IntArray,
+    end: IntArray,
+    kind: IntArray,
+    steps: FloatArray,
+    whole: FloatArray,
+    rise: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Curvature and circulation along edges, (edges,); see kernels.local_shape."""
+    curvature, circulating = np.empty_like(whole), np.empty_like(whole)
+    fields = (shape.curvature, shape.circulation)
+    kernels.local_shape(origin, end, kind, steps, *fields, whole, rise, curvature, circulating)
+    return curvature, circulating

@@ -11,7 +11,7 @@ cells of an axis are equal, or follow a smooth map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal, TypeAlias, final
@@ -37,17 +37,23 @@ FAR_STRETCH = 100.0
 POINTS_AT_A_TIME = 2**13
 
 
+def pieces(count: int) -> Iterator[slice]:
+    """Slices of at most POINTS_AT_A_TIME that make up range(count); one, perhaps empty, at least."""
+    for start in range(0, max(count, 1), POINTS_AT_A_TIME):
+        yield slice(start, min(start + POINTS_AT_A_TIME, count))
+
+
 def in_pieces(function: Callable[[FloatArray], FloatArray], positions: FloatArray) -> FloatArray:
-    """function(positions), (..., points), for positions (axes, points), some points at a time."""
+    """function(positions), (..., points), for positions (axes, points), piece by piece."""
     count = positions.shape[1]
-    first = function(positions[:, :POINTS_AT_A_TIME])
     if count <= POINTS_AT_A_TIME:
-        return first
-    values = np.empty((*first.shape[:-1], count))
-    values[..., :POINTS_AT_A_TIME] = first
-    for start in range(POINTS_AT_A_TIME, count, POINTS_AT_A_TIME):
-        piece = slice(start, start + POINTS_AT_A_TIME)
-        values[..., piece] = function(positions[:, piece])
+        return function(positions)
+    values = np.empty(0)
+    for piece in pieces(count):
+        found = function(positions[:, piece])
+        if piece.start == 0:
+            values = np.empty((*found.shape[:-1], count))
+        values[..., piece] = found
     return values
 
 

@@ -14,6 +14,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.landscape import Landscape, symmetric_matrix
+from fpsolve.model.symmetric import composed, divergence, eigen
 
 Convention: TypeAlias = Literal["ito", "isothermal", "stratonovich"]
 CONVENTIONS: tuple[Convention, ...] = ("ito", "isothermal", "stratonovich")
@@ -190,19 +191,16 @@ class HessianNoise(AbstractNoise):
         extra = 0.5 * self.learning_rate * self.injected
 
         def matrix(positions: FloatArray) -> FloatArray:
-            values, vectors = _eigen(hessian(positions))
-            f, _ = self._eigenvalue_map(values)
-            return scale * np.einsum("pia,pa,pja->ijp", vectors, f, vectors) + extra * np.eye(len(positions))[..., None]
+            values, vectors = eigen(hessian(positions))
+            return composed(scale * self._eigenvalue_map(values)[0] + extra, vectors)
 
-        def divergence(positions: FloatArray) -> FloatArray:
-            values, vectors = _eigen(hessian(positions))
-            turned = np.einsum("pia,ijkp,pjb->pabk", vectors, third(positions), vectors, optimize=True)
-            turned *= self._divided_differences(values)[..., None]
-            return scale * np.einsum("pia,pabj,pjb->ip", vectors, turned, vectors, optimize=True)
+        def spread(positions: FloatArray) -> FloatArray:
+            values, vectors = eigen(hessian(positions))
+            return divergence(scale * self._divided_differences(values), vectors, third(positions))
 
         return Diffusion(
             matrix,
-            divergence,
+            spread,
             self.convention,
             self._words(),
             eigenvalue_name="Hessian of the loss" if self.projection is None else "diffusion matrix",
@@ -226,11 +224,12 @@ class HessianNoise(AbstractNoise):
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""
-        g, slope = {
-            "abs": (np.abs(h), np.sign(h)),
-            "clip": (np.maximum(h, 0.0), (h > 0.0).astype(np.float64)),
-            None: (h, np.ones_like(h)),
-        }[self.projection]
+        if self.projection == "abs":
+            g, slope = np.abs(h), np.sign(h)
+        elif self.projection == "clip":
+            g, slope = np.maximum(h, 0.0), (h > 0.0).astype(np.float64)
+        else:
+            g, slope = h, np.ones_like(h)
         floor = self.floor
         if self.floor_kind == "smooth":
             f = np.hypot(g, floor)
@@ -242,19 +241,12 @@ class HessianNoise(AbstractNoise):
         return np.where(g < 0.0, g, f), df
 
     def _divided_differences(self, h: FloatArray) -> FloatArray:
-        """F_ab of the Daletskii-Krein formula, shape (points, axes, axes)."""
+        """F_ab of the Daletskii-Krein formula, shape (axes, axes, points)."""
         f, _ = self._eigenvalue_map(h)
-        rise = f[:, :, None] - f[:, None, :]
-        run = h[:, :, None] - h[:, None, :]
-        _, slope = self._eigenvalue_map(0.5 * (h[:, :, None] + h[:, None, :]))
-        near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=1)[:, None, None] + self.floor)
+        rise, run = f[:, None] - f, h[:, None] - h
+        _, slope = self._eigenvalue_map(0.5 * (h[:, None] + h))
+        near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=0) + self.floor)
         return np.where(near, slope, rise / np.where(near, 1.0, run))
-
-
-def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues (points, axes) and eigenvectors (points, axes, axes) of matrices (axes, axes, points)."""
-    values, vectors = np.linalg.eigh(np.moveaxis(matrices, -1, 0))
-    return values, vectors
 
 
 def _columns(source: Source, where: str) -> int:
@@ -269,7 +261,7 @@ def _columns(source: Source, where: str) -> int:
 
 def _constant(matrix: FloatArray, words: str) -> Diffusion:
     def everywhere(positions: FloatArray) -> FloatArray:
-        return np.repeat(matrix[..., None], positions.shape[1], axis=2)
+        return np.broadcast_to(matrix[..., None], (*matrix.shape, positions.shape[1]))
 
     return Diffusion(everywhere, np.zeros_like, "ito", words, constant=matrix)
 

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.grid import FloatArray, Grid, in_pieces
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
 from fpsolve.model.region import Region
+from fpsolve.model.symmetric import is_positive_definite, solved
 
 # Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
 SAME_SHAPE = 1e-12
@@ -74,7 +75,12 @@ class Problem:
     @cached_property
     def diffusion_at_cells(self) -> FloatArray:
         """D at the cell centres, (axes, axes, cells) [length**2/time]."""
-        return self.diffusion.matrix(self.grid.positions())
+        return in_pieces(self.diffusion.matrix, self.grid.positions())
+
+    @property
+    def _distinct_diffusion(self) -> FloatArray:
+        """D at the cell centres, or at one of them where it is the same at all."""
+        return self.diffusion_at_cells if self.diffusion.constant is None else self.diffusion_at_cells[..., :1]
 
     def flux_drift(self, positions: FloatArray) -> FloatArray:
         """The flux drift [length/time], (axes, points): the drift v of the current v p - D grad(p)."""
@@ -130,8 +136,7 @@ class Problem:
             return lambda positions: np.linalg.solve(matrix, vector(positions)).astype(float)
 
         def solve(positions: FloatArray) -> FloatArray:
-            matrices = self._positive_diffusion(positions)
-            return np.linalg.solve(np.moveaxis(matrices, -1, 0), vector(positions).T[..., None])[..., 0].T.astype(float)
+            return solved(self._positive_diffusion(positions), vector(positions))
 
         return solve
 
@@ -146,15 +151,13 @@ class Problem:
     def _positive_diffusion(self, positions: FloatArray) -> FloatArray:
         """D at positions between the cell centres. Raises CaseError where it vanishes."""
         matrices = self.diffusion.matrix(positions)
-        try:
-            np.linalg.cholesky(np.moveaxis(matrices, -1, 0))
-        except np.linalg.LinAlgError:
+        if not is_positive_definite(matrices).all():
             smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
             point = positions[:, int(np.argmin(smallest))]
             place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.names, point, strict=True))
             found = f"the diffusion has the eigenvalue {smallest.min():.6g} at {place}, between cell centres"
             required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
-            raise CaseError("noise", found, required, self.diffusion.remedy) from None
+            raise CaseError("noise", found, required, self.diffusion.remedy)
         return matrices
 
     def _has_constant_shape(self) -> bool:
@@ -171,31 +174,27 @@ class Problem:
 
     def _check_finite(self) -> None:
         positions = self.grid.positions()
-        checks = {
-            "landscape.loss": self.landscape.loss,
-            "landscape.drift": self.landscape.drift,
-            "noise.diffusion": lambda _: self.diffusion_at_cells,
-        }
-        for where, function in checks.items():
-            if function is None:
-                continue
-            values = function(positions).reshape(-1, self.grid.size)
-            bad = ~np.isfinite(values).all(axis=0)
-            if bad.any():
-                cell = int(np.argmax(bad))
-                found = f"it is {values[:, cell][~np.isfinite(values[:, cell])][0]} in {self.grid.place(cell)}"
-                raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
+        if self.landscape.loss is not None:
+            self._refuse_infinite("landscape.loss", in_pieces(self.landscape.loss, positions))
+        self._refuse_infinite("landscape.drift", in_pieces(self.landscape.drift, positions))
+        self._refuse_infinite("noise.diffusion", self._distinct_diffusion)
+
+    def _refuse_infinite(self, where: str, values: FloatArray) -> None:
+        values = values.reshape(-1, values.shape[-1])
+        bad = ~np.isfinite(values).all(axis=0)
+        if bad.any():
+            cell = int(np.argmax(bad))
+            found = f"it is {values[:, cell][~np.isfinite(values[:, cell])][0]} in {self.grid.place(cell)}"
+            raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
 
     def _check_diffusion(self) -> None:
-        matrices = np.moveaxis(self.diffusion_at_cells, -1, 0)
-        skew = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2))
-        if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(1, 2))).any():
+        matrices = self._distinct_diffusion
+        skew = np.abs(matrices - matrices.swapaxes(0, 1)).max(axis=(0, 1))
+        if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(0, 1))).any():
             place = self.grid.place(int(np.argmax(skew)))
             raise CaseError("noise.diffusion", f"it is not symmetric in {place}", "It must equal its transpose", "")
-        try:
-            np.linalg.cholesky(matrices)
-        except np.linalg.LinAlgError:
-            self._refuse_diffusion(np.linalg.eigvalsh(matrices)[:, 0])
+        if not is_positive_definite(matrices).all():
+            self._refuse_diffusion(np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0])
 
     def _refuse_diffusion(self, smallest: NDArray[np.floating[Any]]) -> None:
         """Name the cell and the eigenvalue of a diffusion that is not positive definite."""
