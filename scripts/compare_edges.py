@@ -4,7 +4,7 @@
 
 formulas   Scharfetter-Gummel: ln B(-Z).  midpoint: phi(1/2).  blend: midpoint up to |Z| = 2, Scharfetter-Gummel from
            6 on, their logarithms mixed between.  as one: fpsolve's, but all of the drift counts as gradient.
-           even: fpsolve's, but D counts as constant along every edge.  fpsolve: kernels.log_conductance.
+           even: fpsolve's, but D counts as constant along every edge.  fpsolve: kernels.conductances.
 problems   barrier: first-passage time in the rotated quartic well, barrier/noise 10, against the exact integral.
            louder: first-passage time on a line with D = (1 + 0.8 x**2)/12, Ito, against the exact integral.
            turning: first-passage time with a full tensor that changes from place to place, separable, exact integral.

@@ -25,6 +25,8 @@ from fpsolve.model.grid import BoolArray, FloatArray, IntArray, in_pieces, piece
 from fpsolve.model.problem import Problem
 from fpsolve.model.symmetric import solved
 
+EDGES_AT_A_TIME = 2**17  # what is known about so many edges stays in the processor's cache
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Edges:
     backward: FloatArray
     unresolved: int
 
-    def select(self, kept: BoolArray) -> Edges:
-        """The edges of a mask."""
+    def select(self, kept: BoolArray | slice) -> Edges:
+        """The edges of a mask, or some in a row."""
         return replace(
             self,
             origin=self.origin[kept],
@@ -139,7 +141,9 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     joins = [np.concatenate(column) for column in zip(*inner, strict=True)]
     order = np.argsort(joins[0], kind="stable")
     origin, end, kind, weight = (column[order] for column in joins)
-    edges = _with_rates(problem, at_cells, shape, origin, end, kind, np.array(offsets), weight)
+    exponent, forward, backward = (np.empty(origin.size) for _ in range(3))
+    bare = Edges(origin, end, kind, np.array(offsets), weight, exponent, forward, backward, 0)
+    edges = _with_rates(problem, at_cells, shape, bare)
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
     return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
 
@@ -159,31 +163,33 @@ def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[I
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
-def _with_rates(
-    problem: Problem,
-    at_cells: Sample,
-    shape: LocalShape,
-    origin: IntArray,
-    end: IntArray,
-    kind: IntArray,
-    offsets: IntArray,
-    weight: FloatArray,
-) -> Edges:
-    steps = offsets.T.astype(np.float64)
-    start, step = problem.grid.indices().astype(np.float64)[:, origin], steps[:, kind]
+def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> Edges:
+    """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
+    index = problem.grid.indices().astype(np.float64)
+    blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
+    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block), index) for block in blocks)
+    return replace(edges, unresolved=unresolved)
+
+
+def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges, index: FloatArray) -> int:
+    """Fill in exponents, weights and rates; returns how many exponents are not resolved. index: of all cells."""
+    origin, end = edges.origin, edges.end
+    start, step = index[:, origin], edges.offsets.T.astype(np.float64)[:, edges.kind]
     sides = (at_cells.take(origin), at_cells.take(end))
     whole, half, unresolved = exponents(problem, start, step, sides)
     rise = np.zeros_like(whole)
     if not _has_equal_lengths(problem):
         first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
         middle = _log_lengths(problem, start + 0.5 * step, step)
-        weight = weight * _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
+        edges.weight[:] *= _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
         rise = last - first
-    local = _local(shape, origin, end, kind, steps, whole, rise)
-    forward, backward = _rates(weight, whole, half, *local)
-    if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
-        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
-    return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
+    edges.exponent[:] = whole
+    edges.forward[:], edges.backward[:] = _rates(
+        edges.weight, whole, half, *_local(shape, origin, end, step, whole, rise)
+    )
+    if not (np.isfinite(edges.forward).all() and np.isfinite(edges.backward).all()):
+        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(edges.forward + edges.backward))]))
+    return unresolved
 
 
 def _refuse_rates(problem: Problem, cell: int) -> None:
@@ -223,7 +229,7 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
     weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
-    local = _local(shape, cuts.cell, cuts.cell, np.arange(cuts.cell.size), steps, whole, last - first)
+    local = _local(shape, cuts.cell, cuts.cell, steps, whole, last - first)
     rate, _ = _rates(weight, whole, half, *local)
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
@@ -231,7 +237,7 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
 
 
 def _rates(weight: FloatArray, *exponent: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Forward and backward rates [1/time] of edges; see kernels.log_conductance for the formula and its arguments."""
+    """Forward and backward rates [1/time] of edges; see kernels.conductances for the formula and its arguments."""
     forward, backward = np.empty_like(weight), np.empty_like(weight)
     kernels.rates(weight, *exponent, forward, backward)
     return forward, backward
@@ -243,7 +249,7 @@ def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> Floa
     The squared length of a step as diffusion measures it: weights vary along an edge as 1 / length**2, by the map of
     an axis and by D alike. They change their offsets from place to place; the length does not. Two things keep the
     error of a barrier as small as for constant D on equal cells, far below second order: the weight midway in place
-    of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.log_conductance.
+    of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.conductances.
     """
     if _has_equal_lengths(problem):
         return np.zeros(index.shape[1])
@@ -287,7 +293,6 @@ def _local(
     shape: LocalShape,
     origin: IntArray,
     end: IntArray,
-    kind: IntArray,
     steps: FloatArray,
     whole: FloatArray,
     rise: FloatArray,
@@ -295,5 +300,5 @@ def _local(
     """Curvature and circulation along edges, (edges,); see kernels.local_shape."""
     curvature, circulating = np.empty_like(whole), np.empty_like(whole)
     fields = (shape.curvature, shape.circulation)
-    kernels.local_shape(origin, end, kind, steps, *fields, whole, rise, curvature, circulating)
+    kernels.local_shape(origin, end, steps, *fields, whole, rise, curvature, circulating)
     return curvature, circulating

@@ -37,10 +37,10 @@ FAR_STRETCH = 100.0
 POINTS_AT_A_TIME = 2**13
 
 
-def pieces(count: int) -> Iterator[slice]:
-    """Slices of at most POINTS_AT_A_TIME that make up range(count); one, perhaps empty, at least."""
-    for start in range(0, max(count, 1), POINTS_AT_A_TIME):
-        yield slice(start, min(start + POINTS_AT_A_TIME, count))
+def pieces(count: int, most: int = POINTS_AT_A_TIME) -> Iterator[slice]:
+    """Slices of at most so many that make up range(count)."""
+    for start in range(0, count, most):
+        yield slice(start, min(start + most, count))
 
 
 def in_pieces(function: Callable[[FloatArray], FloatArray], positions: FloatArray) -> FloatArray:
