@@ -108,7 +108,8 @@ def _strands(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, 
     own = selling(np.arange(tensors.shape[-1]), tensors, diagonal_instead=along_wall)
     alike = tensors.shape[-1] == 1
     strands = []
-    for offset, entries in _by_offset(own.offsets):
+    groups = list(_by_offset(own.offsets))
+    for offset, entries in groups:
         whole = np.zeros(grid.dimensions, dtype=np.int64)
         whole[list(axes)] = offset
         mine = cells if alike else cells[own.cells[entries]]
@@ -117,7 +118,9 @@ def _strands(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, 
         length = grid.axes[axis].cells
         returned = _returned(own, tensors, normal, length)
         depth = np.zeros(tensors.shape[-1], dtype=np.int64)
-        np.maximum.at(depth, own.cells, np.minimum(np.abs(own.offsets[normal]), length))
+        for offset, entries in groups:
+            slots = own.cells[entries]
+            depth[slots] = np.maximum(depth[slots], min(abs(offset[normal]), length))
         needed = np.einsum("iip->p", returned) > NOTHING_RETURNED * depth * np.einsum("iip->p", tensors)
         if not needed.any():
             continue

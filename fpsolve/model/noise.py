@@ -38,6 +38,7 @@ class Diffusion:
     matrix: positions (axes, points) -> D, shape (axes, axes, points) [length**2/time], symmetric.
     divergence: positions -> (div D)_i = sum_j d D_ij / d x_j, shape (axes, points).
     constant: D itself where it does not depend on the position, else None.
+    both: positions -> matrix and divergence, where one computation serves both.
     amplitude_drift: positions -> 1/2 sum_jk s_jk d s_ik / d x_j for a given amplitude s, D = s s^T / 2.
     eigenvalue_name, eigenvalue_scale: the matrix a user gave, and D's eigenvalue per unit of its own; for messages.
     """
@@ -47,6 +48,7 @@ class Diffusion:
     convention: Convention
     description: str
     constant: FloatArray | None = None
+    both: Callable[[FloatArray], tuple[FloatArray, FloatArray]] | None = None
     amplitude_drift: PointFunction | None = None
     eigenvalue_name: str = "diffusion matrix"
     eigenvalue_scale: float = 1.0
@@ -64,6 +66,13 @@ class Diffusion:
         if self.convention == "stratonovich" and self.amplitude_drift is not None:
             return self.amplitude_drift(positions) - self.divergence(positions)
         return -NOISE_GRADIENT_SHARE[self.convention] * self.divergence(positions)
+
+    def matrix_and_noise_drift(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """D and the noise drift at the same positions."""
+        if self.both is None or self.convention == "isothermal":
+            return self.matrix(positions), self.noise_drift(positions)
+        matrix, divergence = self.both(positions)
+        return matrix, -NOISE_GRADIENT_SHARE[self.convention] * divergence
 
 
 class AbstractNoise(abc.ABC):
@@ -194,15 +203,18 @@ class HessianNoise(AbstractNoise):
             values, vectors = eigen(hessian(positions))
             return composed(scale * self._eigenvalue_map(values)[0] + extra, vectors)
 
-        def spread(positions: FloatArray) -> FloatArray:
+        def both(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
             values, vectors = eigen(hessian(positions))
-            return divergence(scale * self._divided_differences(values), vectors, third(positions))
+            differences = scale * self._divided_differences(values)
+            composition = composed(scale * self._eigenvalue_map(values)[0] + extra, vectors)
+            return composition, divergence(differences, vectors, third(positions))
 
         return Diffusion(
             matrix,
-            spread,
+            lambda positions: both(positions)[1],
             self.convention,
             self._words(),
+            both=both,
             eigenvalue_name="Hessian of the loss" if self.projection is None else "diffusion matrix",
             eigenvalue_scale=scale if self.projection is None else 1.0,
             remedy='Choose noise.projection = "abs" or "clip", and a noise.floor above 0',

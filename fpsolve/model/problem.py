@@ -125,7 +125,7 @@ class Problem:
         if not self._has_constant_shape():
             if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is None:
                 _refuse_stratonovich()
-            return Exponent(None, self._over_diffusion(self.flux_drift))
+            return Exponent(None, self._flux_over_diffusion)
         share = NOISE_GRADIENT_SHARE[self.diffusion.convention]
         potential = self._log_scale(share) if share > 0.0 and self.diffusion.constant is None else None
         return Exponent(potential, self._over_diffusion(landscape.drift))
@@ -136,21 +136,26 @@ class Problem:
             return lambda positions: np.linalg.solve(matrix, vector(positions)).astype(float)
 
         def solve(positions: FloatArray) -> FloatArray:
-            return solved(self._positive_diffusion(positions), vector(positions))
+            return solved(self._checked(self.diffusion.matrix(positions), positions), vector(positions))
 
         return solve
+
+    def _flux_over_diffusion(self, positions: FloatArray) -> FloatArray:
+        """D^-1 v, (axes, points)."""
+        matrices, noise_drift = self.diffusion.matrix_and_noise_drift(positions)
+        return solved(self._checked(matrices, positions), self.landscape.drift(positions) + noise_drift)
 
     def _log_scale(self, share: float) -> PointFunction:
         """The function positions -> -share ln f of D = f(x) M, by the trace."""
 
         def potential(positions: FloatArray) -> FloatArray:
-            return -share * np.log(np.einsum("ii...->...", self._positive_diffusion(positions)))
+            matrices = self._checked(self.diffusion.matrix(positions), positions)
+            return -share * np.log(np.einsum("ii...->...", matrices))
 
         return potential
 
-    def _positive_diffusion(self, positions: FloatArray) -> FloatArray:
+    def _checked(self, matrices: FloatArray, positions: FloatArray) -> FloatArray:
         """D at positions between the cell centres. Raises CaseError where it vanishes."""
-        matrices = self.diffusion.matrix(positions)
         if not is_positive_definite(matrices).all():
             smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
             point = positions[:, int(np.argmin(smallest))]
