@@ -299,6 +299,6 @@ def _local(
 ) -> tuple[FloatArray, FloatArray]:
     """Curvature and circulation along edges, (edges,); see kernels.local_shape."""
     curvature, circulating = np.empty_like(whole), np.empty_like(whole)
-    fields = (shape.curvature, shape.circulation)
-    kernels.local_shape(origin, end, steps, *fields, whole, rise, curvature, circulating)
+    fields = (np.ascontiguousarray(steps), shape.curvature, shape.circulation)
+    kernels.local_shape(origin, end, *fields, whole, rise, curvature, circulating)
     return curvature, circulating

@@ -201,7 +201,7 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
         slope += at_cells.slope
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
-    return slope, absolute(np.array([grid.differences(row) for row in slope]))
+    return slope, in_pieces(absolute, np.array([grid.differences(row) for row in slope]))
 
 
 def cells_across(problem: Problem) -> dict[str, float]:

@@ -44,13 +44,13 @@ def pieces(count: int, most: int = POINTS_AT_A_TIME) -> Iterator[slice]:
 
 
 def in_pieces(function: Callable[[FloatArray], FloatArray], positions: FloatArray) -> FloatArray:
-    """function(positions), (..., points), for positions (axes, points), piece by piece."""
-    count = positions.shape[1]
+    """function(positions), (..., points), for positions (axes, points), or matrices there, piece by piece."""
+    count = positions.shape[-1]
     if count <= POINTS_AT_A_TIME:
         return function(positions)
     values = np.empty(0)
     for piece in pieces(count):
-        found = function(positions[:, piece])
+        found = function(positions[..., piece])
         if piece.start == 0:
             values = np.empty((*found.shape[:-1], count))
         values[..., piece] = found

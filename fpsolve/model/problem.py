@@ -77,11 +77,6 @@ class Problem:
         """D at the cell centres, (axes, axes, cells) [length**2/time]."""
         return in_pieces(self.diffusion.matrix, self.grid.positions())
 
-    @property
-    def _distinct_diffusion(self) -> FloatArray:
-        """D at the cell centres, or at one of them where it is the same at all."""
-        return self.diffusion_at_cells if self.diffusion.constant is None else self.diffusion_at_cells[..., :1]
-
     def flux_drift(self, positions: FloatArray) -> FloatArray:
         """The flux drift [length/time], (axes, points): the drift v of the current v p - D grad(p)."""
         return self.landscape.drift(positions) + self.diffusion.noise_drift(positions)
@@ -182,7 +177,8 @@ class Problem:
         if self.landscape.loss is not None:
             self._refuse_infinite("landscape.loss", in_pieces(self.landscape.loss, positions))
         self._refuse_infinite("landscape.drift", in_pieces(self.landscape.drift, positions))
-        self._refuse_infinite("noise.diffusion", self._distinct_diffusion)
+        constant = self.diffusion.constant
+        self._refuse_infinite("noise.diffusion", self.diffusion_at_cells if constant is None else constant[..., None])
 
     def _refuse_infinite(self, where: str, values: FloatArray) -> None:
         values = values.reshape(-1, values.shape[-1])
@@ -193,7 +189,9 @@ class Problem:
             raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
 
     def _check_diffusion(self) -> None:
-        matrices = self._distinct_diffusion
+        if self.diffusion.constant is not None:
+            return  # it was checked when it was read
+        matrices = self.diffusion_at_cells
         skew = np.abs(matrices - matrices.swapaxes(0, 1)).max(axis=(0, 1))
         if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(0, 1))).any():
             place = self.grid.place(int(np.argmax(skew)))

@@ -32,9 +32,17 @@ def composed(values: FloatArray, vectors: FloatArray) -> FloatArray:
 
 
 def absolute(matrices: FloatArray) -> FloatArray:
-    """|symmetric part| of matrices, |.| acting on the eigenvalues."""
-    out = np.empty(matrices.shape)
-    _absolute(np.ascontiguousarray(matrices), out)
+    """|symmetric part| of matrices, |.| acting on the eigenvalues; those are needed only where signs may differ.
+
+    A diagonal that outweighs the rest of its rows and has one sign is that of all eigenvalues (Gershgorin 1931).
+    """
+    symmetric = 0.5 * (matrices + matrices.swapaxes(0, 1))
+    diagonal = np.einsum("iip->ip", symmetric)
+    rest = np.abs(symmetric).sum(axis=1) - np.abs(diagonal)
+    sign = (diagonal > rest).all(axis=0).astype(np.float64) - (diagonal < -rest).all(axis=0)
+    out, mixed = symmetric * sign, sign == 0.0
+    values, vectors = eigen(symmetric[..., mixed])
+    out[..., mixed] = composed(np.abs(values), vectors)
     return out
 
 
@@ -51,9 +59,7 @@ def divergence(factors: FloatArray, vectors: FloatArray, slopes: FloatArray) -> 
 
 def is_positive_definite(matrices: FloatArray) -> BoolArray:
     """Whether a Cholesky factor exists, (points,)."""
-    found = np.empty(matrices.shape[2], dtype=np.bool_)
-    _have_factors(np.ascontiguousarray(matrices), found)
-    return found
+    return ~np.isnan(solved(matrices, np.zeros(matrices.shape[1:]))[0])
 
 
 def solved(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -85,27 +91,6 @@ def _eigen(matrices, values, vectors):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _absolute(matrices, out):  # type: ignore[no-untyped-def]
-    """Only indefinite matrices need their eigenvalues."""
-    axes = matrices.shape[0]
-    a, v, lower = np.empty((axes, axes)), np.empty((axes, axes)), np.empty((axes, axes))
-    for point in range(matrices.shape[2]):
-        _load(matrices, point, a)
-        if not _factor(a, 1.0, lower) and not _factor(a, -1.0, lower):
-            _diagonalise(a, v)
-            sign = 0.0
-        else:
-            sign = math.copysign(1.0, a[0, 0])
-        for i in range(axes):
-            for j in range(i + 1):
-                total = sign * a[i, j]
-                if sign == 0.0:
-                    for k in range(axes):
-                        total += v[i, k] * abs(a[k, k]) * v[j, k]
-                out[i, j, point] = out[j, i, point] = total
-
-
-@njit(cache=True, nogil=True)
 def _diagonalise(a, v):  # type: ignore[no-untyped-def]
     """Make a symmetric matrix a = v diag(values) v^T diagonal, in place, by Jacobi's rotations.
 
@@ -132,7 +117,7 @@ def _diagonalise(a, v):  # type: ignore[no-untyped-def]
                 a[q, q] += t * off
                 a[p, q] = a[q, p] = 0.0
                 for k in range(axes):
-                    if k not in (p, q):
+                    if k != p and k != q:
                         first, second = a[k, p], a[k, q]
                         a[k, p] = a[p, k] = cosine * first - sine * second
                         a[k, q] = a[q, k] = sine * first + cosine * second
@@ -158,27 +143,32 @@ def _compose(values, vectors, out):  # type: ignore[no-untyped-def]
 def _divergence(factors, vectors, slopes, out):  # type: ignore[no-untyped-def]
     """out_i = sum_a V_ia sum_b F_ab sum_jkl V_ja dA_jk/dx_l V_kb V_lb."""
     axes = vectors.shape[0]
+    along = np.empty(axes)  # sum_kl dA_jk/dx_l V_kb V_lb
     for point in range(out.shape[1]):
         for i in range(axes):
             out[i, point] = 0.0
         for b in range(axes):
+            for j in range(axes):
+                along[j] = 0.0
+            for k in range(axes):
+                for l in range(axes):  # noqa: E741
+                    product = vectors[k, b, point] * vectors[l, b, point]
+                    for j in range(axes):
+                        along[j] += slopes[j, k, l, point] * product
             for a in range(axes):
                 total = 0.0
                 for j in range(axes):
-                    for k in range(axes):
-                        for l in range(axes):  # noqa: E741
-                            along = vectors[k, b, point] * vectors[l, b, point]
-                            total += vectors[j, a, point] * slopes[j, k, l, point] * along
+                    total += vectors[j, a, point] * along[j]
                 for i in range(axes):
                     out[i, point] += vectors[i, a, point] * factors[a, b, point] * total
 
 
 @njit(cache=True, nogil=True)
-def _factor(a, sign, lower):  # type: ignore[no-untyped-def]
-    """The Cholesky factor of sign * a; returns whether there is one."""
+def _factor(a, lower):  # type: ignore[no-untyped-def]
+    """The Cholesky factor of a; returns whether there is one."""
     for i in range(a.shape[0]):
         for j in range(i + 1):
-            total = sign * a[i, j]
+            total = a[i, j]
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
             if i > j:
@@ -191,22 +181,15 @@ def _factor(a, sign, lower):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _have_factors(matrices, found):  # type: ignore[no-untyped-def]
-    a, lower = np.empty(matrices.shape[:2]), np.empty(matrices.shape[:2])
-    for point in range(found.size):
-        _load(matrices, point, a)
-        found[point] = _factor(a, 1.0, lower)
-
-
-@njit(cache=True, nogil=True)
 def _solve(matrices, x):  # type: ignore[no-untyped-def]
     """Replace x by matrix^-1 x = lower^-T lower^-1 x."""
     axes = matrices.shape[0]
     a, lower = np.empty((axes, axes)), np.empty((axes, axes))
     for point in range(x.shape[1]):
         _load(matrices, point, a)
-        if not _factor(a, 1.0, lower):
-            x[:, point] = np.nan
+        if not _factor(a, lower):
+            for i in range(axes):
+                x[i, point] = math.nan
             continue
         for i in range(axes):
             for k in range(i):
