@@ -4,7 +4,7 @@
 
 formulas   Scharfetter-Gummel: ln B(-Z).  midpoint: phi(1/2).  blend: midpoint up to |Z| = 2, Scharfetter-Gummel from
            6 on, their logarithms mixed between.  as one: fpsolve's, but all of the drift counts as gradient.
-           even: fpsolve's, but D counts as constant along every edge.  fpsolve: kernels.log_conductance.
+           even: fpsolve's, but D counts as constant along every edge.  fpsolve: kernels.conductances.
 problems   barrier: first-passage time in the rotated quartic well, barrier/noise 10, against the exact integral.
            louder: first-passage time on a line with D = (1 + 0.8 x**2)/12, Ito, against the exact integral.
            turning: first-passage time with a full tensor that changes from place to place, separable, exact integral.
@@ -28,7 +28,7 @@ from fpsolve.discretise import edges
 from fpsolve.model.grid import FloatArray
 
 Formula = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]
-OWN, OWN_LENGTHS = edges._rates, edges._log_lengths
+OWN, OWN_EQUAL_LENGTHS = edges._rates, edges._has_equal_lengths
 COSINE, SINE = math.cos(0.4), math.sin(0.4)
 # First passage u = -1 -> 0.5, L = (u**2 - 1)**2, T = 0.1, by mpmath to 25 digits.
 EXACT_TIME = 25473.94675616438
@@ -73,7 +73,7 @@ def use(name: str) -> None:
 
     edges._rates = {"fpsolve": OWN, "even": OWN, "as one": as_one}.get(name, rates)
     even = name not in ("fpsolve", "as one")
-    edges._log_lengths = (lambda _, index, __: np.zeros(index.shape[1])) if even else OWN_LENGTHS
+    edges._has_equal_lengths = (lambda _: True) if even else OWN_EQUAL_LENGTHS
 
 
 def barrier(cells: int) -> float:

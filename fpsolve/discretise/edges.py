@@ -18,12 +18,14 @@ from typing import final
 import numpy as np
 
 from fpsolve.discretise import kernels
-from fpsolve.discretise.exponents import LocalShape, exponents, sample
+from fpsolve.discretise.exponents import LocalShape, Sample, exponents
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
-from fpsolve.discretise.selling import LONGEST_OFFSET
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import BoolArray, FloatArray, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
+from fpsolve.model.symmetric import solved
+
+EDGES_AT_A_TIME = 2**17  # what is known about so many edges stays in the processor's cache
 
 
 @final
@@ -46,8 +48,8 @@ class Edges:
     backward: FloatArray
     unresolved: int
 
-    def select(self, kept: BoolArray) -> Edges:
-        """The edges of a mask."""
+    def select(self, kept: BoolArray | slice) -> Edges:
+        """The edges of a mask, or some in a row."""
         return replace(
             self,
             origin=self.origin[kept],
@@ -124,38 +126,26 @@ class Cuts:
     gates: tuple[str, ...]
 
 
-def build_edges(problem: Problem, shape: LocalShape) -> tuple[Edges, Exits]:
+def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[Edges, Exits]:
     """All edges of a problem, sorted by origin, and the exits through its absorbing walls.
 
     An edge's weight is the mean of its two cells' weights for that offset; weights of one cell only would be
-    first order where the diffusion varies. shape: see exponents.local_shape.
+    first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
-    entries = lattice(problem)
-    offsets, kind = _kinds(entries.offsets)
-    order = np.argsort(kind, kind="stable")
-    bounds = np.searchsorted(kind[order], np.arange(len(offsets) + 1))
-    inner, outer = [], []
-    for number, offset in enumerate(offsets):
-        mine = order[bounds[number] : bounds[number + 1]]
-        weights = np.bincount(entries.cells[mine], entries.weights[mine], problem.grid.size).astype(np.float64)
+    offsets, inner, outer = [], [], []
+    for number, (offset, weights) in enumerate(lattice(problem)):
         origin, end, mean = _pairs(problem, offset, weights)
+        offsets.append(offset)
         inner.append((origin, end, np.full(origin.size, number), mean))
         outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
-    origin, end, kind, weight = (np.concatenate(column) for column in zip(*inner, strict=True))
-    order = np.argsort(origin, kind="stable")
-    edges = _with_rates(problem, shape, origin[order], end[order], kind[order], offsets, weight[order])
+    joins = [np.concatenate(column) for column in zip(*inner, strict=True)]
+    order = np.argsort(joins[0], kind="stable")
+    origin, end, kind, weight = (column[order] for column in joins)
+    exponent, forward, backward = (np.empty(origin.size) for _ in range(3))
+    bare = Edges(origin, end, kind, np.array(offsets), weight, exponent, forward, backward, 0)
+    edges = _with_rates(problem, at_cells, shape, bare)
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
     return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
-
-
-def _kinds(offsets: IntArray) -> tuple[IntArray, IntArray]:
-    """The distinct offsets, (kinds, axes), and the number of each entry's own."""
-    base = 2 * LONGEST_OFFSET + 1
-    codes = np.zeros(offsets.shape[1], dtype=np.int64)
-    for row in offsets:
-        codes = codes * base + (row + LONGEST_OFFSET)
-    _, first, kind = np.unique(codes, return_index=True, return_inverse=True)
-    return offsets[:, first].T, kind
 
 
 def _pairs(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
@@ -167,34 +157,39 @@ def _pairs(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[Int
 
 
 def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Cell, offset and weight where an offset leaves the box."""
-    cells = np.flatnonzero((weights > 0.0) & ~problem.grid.neighbours(offset)[1])
+    """Cell, offset and weight where an offset leaves the box, unless it is closed."""
+    outside = np.zeros(0, dtype=np.bool_) if problem.grid.closed else ~problem.grid.neighbours(offset)[1]
+    cells = np.flatnonzero(outside & (weights[: outside.size] > 0.0))
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
-def _with_rates(
-    problem: Problem,
-    shape: LocalShape,
-    origin: IntArray,
-    end: IntArray,
-    kind: IntArray,
-    offsets: IntArray,
-    weight: FloatArray,
-) -> Edges:
-    start = problem.grid.indices().astype(np.float64)
-    at_cells = sample(problem, start)
-    steps = offsets[kind].T.astype(np.float64)
+def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> Edges:
+    """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
+    index = problem.grid.indices().astype(np.float64)
+    blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
+    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block), index) for block in blocks)
+    return replace(edges, unresolved=unresolved)
+
+
+def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges, index: FloatArray) -> int:
+    """Fill in exponents, weights and rates; returns how many exponents are not resolved. index: of all cells."""
+    origin, end = edges.origin, edges.end
+    start, step = index[:, origin], edges.offsets.T.astype(np.float64)[:, edges.kind]
     sides = (at_cells.take(origin), at_cells.take(end))
-    whole, half, unresolved = exponents(problem, start[:, origin], steps, sides)
-    parts = zip(_along(shape, origin, steps), _along(shape, end, steps), strict=True)
-    bend, circulating = (0.5 * (near + far) for near, far in parts)
-    first, middle, last = (_log_lengths(problem, start[:, origin] + part * steps, steps) for part in (0.0, 0.5, 1.0))
-    weight = weight * _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
-    bend = _bounded(bend + whole * (last - first), whole)
-    forward, backward = _rates(weight, whole, half, bend, circulating)
-    if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
-        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(forward + backward))]))
-    return Edges(origin, end, kind, offsets, weight, whole, forward, backward, unresolved)
+    whole, half, unresolved = exponents(problem, start, step, sides)
+    rise = np.zeros_like(whole)
+    if not _has_equal_lengths(problem):
+        first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
+        middle = _log_lengths(problem, start + 0.5 * step, step)
+        edges.weight[:] *= _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
+        rise = last - first
+    edges.exponent[:] = whole
+    edges.forward[:], edges.backward[:] = _rates(
+        edges.weight, whole, half, *_local(shape, origin, end, step, whole, rise)
+    )
+    if not (np.isfinite(edges.forward).all() and np.isfinite(edges.backward).all()):
+        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(edges.forward + edges.backward))]))
+    return unresolved
 
 
 def _refuse_rates(problem: Problem, cell: int) -> None:
@@ -234,16 +229,15 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
     weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
-    bend, circulating = _along(shape, cuts.cell, steps)
-    bend = _bounded(bend + whole * (last - first), whole)
-    rate, _ = _rates(weight, whole, half, bend, circulating)
+    local = _local(shape, cuts.cell, cuts.cell, steps, whole, last - first)
+    rate, _ = _rates(weight, whole, half, *local)
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
 
 
 def _rates(weight: FloatArray, *exponent: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Forward and backward rates [1/time] of edges; see kernels.log_conductance for the formula and its arguments."""
+    """Forward and backward rates [1/time] of edges; see kernels.conductances for the formula and its arguments."""
     forward, backward = np.empty_like(weight), np.empty_like(weight)
     kernels.rates(weight, *exponent, forward, backward)
     return forward, backward
@@ -255,16 +249,36 @@ def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> Floa
     The squared length of a step as diffusion measures it: weights vary along an edge as 1 / length**2, by the map of
     an axis and by D alike. They change their offsets from place to place; the length does not. Two things keep the
     error of a barrier as small as for constant D on equal cells, far below second order: the weight midway in place
-    of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.log_conductance.
+    of the mean of both ends, and curvature + Z (rise of ln length**2); see kernels.conductances.
     """
-    constant = problem.diffusion.constant
-    if problem.grid.even and constant is not None:
+    if _has_equal_lengths(problem):
         return np.zeros(index.shape[1])
-    lengths = problem.grid.stretch(index) * steps
-    if constant is not None:
-        return np.asarray(np.log((lengths * np.linalg.solve(constant, lengths)).sum(axis=0)))
-    matrices = np.moveaxis(problem.diffusion.matrix(problem.grid.positions(index)), -1, 0)
-    return np.asarray(np.log((lengths.T * np.linalg.solve(matrices, lengths.T[..., None])[..., 0]).sum(axis=1)))
+
+    def logarithms(parts: FloatArray) -> FloatArray:
+        index, steps = np.split(parts, 2)
+        matrices = problem.diffusion.matrix(problem.grid.positions(index))
+        return _log_length(matrices, problem.grid.stretch(index) * steps)
+
+    return in_pieces(logarithms, np.concatenate([index, steps]))
+
+
+def _log_lengths_at_cells(problem: Problem, cells: IntArray, steps: FloatArray) -> FloatArray:
+    """The same at the centres of cells (edges,), where D is known."""
+    matrices, widths = problem.diffusion_at_cells, problem.grid.stretch()
+    logarithms = np.empty(cells.size)
+    for piece in pieces(cells.size):
+        mine = cells[piece]
+        logarithms[piece] = _log_length(matrices[..., mine], widths[:, mine] * steps[:, piece])
+    return logarithms
+
+
+def _log_length(matrices: FloatArray, lengths: FloatArray) -> FloatArray:
+    return np.asarray(np.log((lengths * solved(matrices, lengths)).sum(axis=0)))
+
+
+def _has_equal_lengths(problem: Problem) -> bool:
+    """Whether a step is as long anywhere."""
+    return problem.grid.even and problem.diffusion.constant is not None
 
 
 def _within_e(factor: FloatArray) -> FloatArray:
@@ -275,16 +289,16 @@ def _within_e(factor: FloatArray) -> FloatArray:
     return np.asarray(np.clip(factor, np.exp(-1.0), np.exp(1.0)))
 
 
-def _bounded(curvature: FloatArray, whole: FloatArray) -> FloatArray:
-    """The curvature where it can be trusted: on the vast cells far out on an axis its differences mean nothing.
-
-    So bounded it changes no rate by more than a factor of e, and none where wells are at least a fifth of a cell wide.
-    """
-    most = np.maximum(24.0, 4.0 * np.abs(whole))
-    return np.clip(curvature, -most, most)
-
-
-def _along(shape: LocalShape, cells: IntArray, steps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Step . curvature . step and circulation . step at some cells, (edges,)."""
-    bend = np.einsum("ijp,ip,jp->p", shape.curvature[..., cells], steps, steps)
-    return bend, np.einsum("ip,ip->p", shape.circulation[:, cells], steps)
+def _local(
+    shape: LocalShape,
+    origin: IntArray,
+    end: IntArray,
+    steps: FloatArray,
+    whole: FloatArray,
+    rise: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Curvature and circulation along edges, (edges,); see kernels.local_shape."""
+    curvature, circulating = np.empty_like(whole), np.empty_like(whole)
+    fields = (np.ascontiguousarray(steps), shape.curvature, shape.circulation)
+    kernels.local_shape(origin, end, *fields, whole, rise, curvature, circulating)
+    return curvature, circulating

@@ -21,8 +21,9 @@ from typing import final
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
+from fpsolve.model.symmetric import absolute
 
 # An edge whose Simpson and trapezoidal integrals differ by more than this, or by more than this share of the ends (the
 # exponent then jumps on it, where D does), is integrated again on finer panels, until halving them changes nothing by
@@ -52,23 +53,36 @@ class Sample:
 
 def sample(problem: Problem, index: FloatArray) -> Sample:
     """Sample the exponent of a problem at index coordinates (axes, points)."""
-    stretch = problem.grid.stretch(index)
-    of_density = _density_sample(problem, index, stretch)
+    of_density = _density_sample(problem, index)
     if problem.grid.even:
         return of_density
     mapped = [axis.map is not None for axis in problem.grid.axes]
-    log_volume = np.log(stretch[mapped]).sum(axis=0)
+    log_volume = np.log(problem.grid.stretch(index)[mapped]).sum(axis=0)
     potential = log_volume if of_density.potential is None else of_density.potential + log_volume
     return Sample(potential, of_density.slope)
 
 
-def _density_sample(problem: Problem, index: FloatArray, stretch: FloatArray) -> Sample:
-    """The same for ln p, without the volume; stretch: local cell widths, (axes, points)."""
-    positions = problem.grid.positions(index)
-    exponent = problem.exponent
-    potential = None if exponent.potential is None else exponent.potential(positions)
-    slope = None if exponent.remainder is None else exponent.remainder(positions) * stretch
-    return Sample(potential, slope)
+def _density_sample(problem: Problem, index: FloatArray) -> Sample:
+    """The same for ln p, without the volume."""
+    grid, exponent = problem.grid, problem.exponent
+
+    def potential(index: FloatArray) -> FloatArray:
+        assert exponent.potential is not None
+        return exponent.potential(grid.positions(index))
+
+    def slope(index: FloatArray) -> FloatArray:
+        assert exponent.remainder is not None
+        return exponent.remainder(grid.positions(index)) * grid.stretch(index)
+
+    return Sample(
+        None if exponent.potential is None else in_pieces(potential, index),
+        None if exponent.remainder is None else in_pieces(slope, index),
+    )
+
+
+def sample_cells(problem: Problem) -> Sample:
+    """The sample at all cells."""
+    return sample(problem, problem.grid.indices().astype(np.float64))
 
 
 def exponents(
@@ -81,23 +95,33 @@ def exponents(
     straight there: phi(1/2) - phi(1)/2 is the bulge of ln P at rest.
     """
     first, last = sides or (sample(problem, start), sample(problem, start + displacement))
-    middle = sample(problem, start + 0.5 * displacement)
-    whole, half = np.zeros(start.shape[1]), np.zeros(start.shape[1])
+    whole, half, midway = (np.zeros(start.shape[1]) for _ in range(3))
+    rough = np.zeros(start.shape[1], dtype=np.bool_)
+    for piece in pieces(rough.size):
+        step = displacement[:, piece]
+        middle = sample(problem, start[:, piece] + 0.5 * step)
+        if first.slope is not None and middle.slope is not None and last.slope is not None:
+            slopes = (first.slope[:, piece], middle.slope, last.slope[:, piece])
+            whole[piece], half[piece], rough[piece] = _simpson(*((slope * step).sum(axis=0) for slope in slopes))
+        if middle.potential is not None:
+            midway[piece] = middle.potential
     unresolved = 0
-    if first.slope is not None and middle.slope is not None and last.slope is not None:
-        b0, b1, b2 = ((part.slope * displacement).sum(axis=0) for part in (first, middle, last))  # type: ignore[operator]
-        whole, half = (b0 + 4.0 * b1 + b2) / 6.0, (5.0 * b0 + 8.0 * b1 - b2) / 24.0
-        bend = np.abs(whole - 0.5 * (b0 + b2))
-        jumps = bend > np.maximum(JUMP * (np.abs(b0) + np.abs(b2)), SMOOTH_EXPONENT)
-        rough = np.flatnonzero((bend > ROUGH_EXPONENT) | jumps)
-        if rough.size:
-            whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
+    if rough.any():
+        whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
     if circulates(problem):
         half = 0.5 * whole
-    if first.potential is not None and middle.potential is not None and last.potential is not None:
+    if first.potential is not None and last.potential is not None:
         whole += last.potential - first.potential
-        half += middle.potential - first.potential
+        half += midway - first.potential
     return whole, half, unresolved
+
+
+def _simpson(b0: FloatArray, b1: FloatArray, b2: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """The integrals of a parabola over a segment and its first half, and whether it is too rough for that."""
+    whole, half = (b0 + 4.0 * b1 + b2) / 6.0, (5.0 * b0 + 8.0 * b1 - b2) / 24.0
+    bend = np.abs(whole - 0.5 * (b0 + b2))
+    jumps = bend > np.maximum(JUMP * (np.abs(b0) + np.abs(b2)), SMOOTH_EXPONENT)
+    return whole, half, (bend > ROUGH_EXPONENT) | jumps
 
 
 def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> tuple[FloatArray, FloatArray, int]:
@@ -149,8 +173,8 @@ def circulates(problem: Problem) -> bool:
     return remains and problem.grid.dimensions > 1
 
 
-def local_shape(problem: Problem) -> LocalShape:
-    """The local shape, by differences over the grid.
+def local_shape(problem: Problem, at_cells: Sample) -> LocalShape:
+    """The local shape, by differences over the grid of what is sampled at all cells.
 
     Where beta circulates, ln P at rest is taken to rise along grad(potential), and as fast as the equation of large
     deviations says, q . D (q - beta) = 0: q is the projection of beta on that direction, whatever the other part of
@@ -158,13 +182,13 @@ def local_shape(problem: Problem) -> LocalShape:
     is then the potential's. Elsewhere all of beta counts as gradient.
     """
     grid = problem.grid
-    at_cells = sample(problem, grid.indices().astype(np.float64))
     slope, curvature = _shape(grid, at_cells)
-    if at_cells.potential is None or not circulates(problem):
+    matrix = problem.diffusion.constant
+    if at_cells.potential is None or matrix is None or not circulates(problem):
         return LocalShape(curvature, np.zeros_like(slope))
     rise, curvature = _shape(grid, Sample(at_cells.potential, None))
     widths = grid.stretch()
-    across = np.einsum("ijp,jp->ip", problem.diffusion_at_cells / (widths[:, None] * widths), rise)
+    across = np.einsum("ij,jp->ip", matrix, rise / widths) / widths
     length = (across * rise).sum(axis=0)
     share = np.divide((across * slope).sum(axis=0), length, out=np.zeros_like(length), where=length > 0.0)
     return LocalShape(curvature, slope - share * rise)
@@ -177,9 +201,7 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
         slope += at_cells.slope
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
-    hessian = np.array([grid.differences(row) for row in slope])
-    values, vectors = np.linalg.eigh(np.moveaxis(0.5 * (hessian + hessian.swapaxes(0, 1)), -1, 0))
-    return slope, np.einsum("pia,pa,pja->ijp", vectors, np.abs(values), vectors)
+    return slope, in_pieces(absolute, np.array([grid.differences(row) for row in slope]))
 
 
 def cells_across(problem: Problem) -> dict[str, float]:
@@ -189,8 +211,7 @@ def cells_across(problem: Problem) -> dict[str, float]:
     within one cell, and changes its sign among the neighbours. It is 1 / sqrt(|Hessian|) cells wide.
     """
     grid = problem.grid
-    index = grid.indices().astype(np.float64)
-    slope, curvature = _shape(grid, _density_sample(problem, index, grid.stretch()))
+    slope, curvature = _shape(grid, _density_sample(problem, grid.indices().astype(np.float64)))
     turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0) & _changes_sign(grid, slope)
     sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
     widths = [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]

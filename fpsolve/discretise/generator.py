@@ -18,7 +18,7 @@ import scipy.sparse as sparse
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
-from fpsolve.discretise.exponents import LocalShape, local_shape
+from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -48,8 +48,9 @@ class Generator:
     @classmethod
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls."""
-        shape = local_shape(problem)
-        edges, exits = build_edges(problem, shape)
+        at_cells = sample_cells(problem)
+        shape = local_shape(problem, at_cells)
+        edges, exits = build_edges(problem, at_cells, shape)
         return cls(problem, shape, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
 
     @property

@@ -9,34 +9,35 @@ from numba import njit
 
 
 @njit(cache=True)
-def log_bernoulli(z):  # type: ignore[no-untyped-def]
-    """ln(z / (exp(z) - 1)), accurate to rounding for every z: expm1 avoids the cancellation near 0."""
+def bernoulli(z):  # type: ignore[no-untyped-def]
+    """B(z) = z / (exp(z) - 1) for z >= 0, to rounding; B(-z) = B(z) + z."""
     if z == 0.0:
-        return 0.0
-    if z > 700.0:  # exp(z) overflows, and exp(z) - 1 = exp(z) in double precision
-        return math.log(z) - z
-    return math.log(z / math.expm1(z))
+        return 1.0
+    # From 700 on exp(z) - 1 = exp(z) in double precision, and soon it overflows.
+    return z * math.exp(-z) if z > 700.0 else z / math.expm1(z)
 
 
 @njit(cache=True)
 def curvature_share(z):  # type: ignore[no-untyped-def]
     """6 times the mean of s (1 - s) over [0, 1] weighted by exp(-z s): 1 at z = 0, 6 / |z| for large |z|.
 
-    Closed form 12 (z/2 coth(z/2) - 1) / z**2; its series where that cancels.
+    Closed form 12 (z/2 coth(z/2) - 1) / z**2, z/2 coth(z/2) = B(z) + z/2; its series where that cancels.
     """
-    if abs(z) < 0.05:
+    size = abs(z)
+    if size < 0.05:
         return 1.0 - z * z / 60.0
-    return 12.0 * (0.5 * z / math.tanh(0.5 * z) - 1.0) / (z * z)
+    return 12.0 * (bernoulli(size) + 0.5 * size - 1.0) / (z * z)
 
 
 @njit(cache=True)
-def log_conductance(whole, half, curvature, circulating):  # type: ignore[no-untyped-def]
-    """Logarithm of (forward rate / weight) of an edge; backward = forward exp(-Z), so the equilibrium is exact.
+def conductances(whole, half, curvature, circulating):  # type: ignore[no-untyped-def]
+    """Forward and backward rate over weight of an edge; forward / backward = exp(Z), so the equilibrium is exact.
 
     With phi = ln of the local equilibrium density along the edge, phi(0) = 0, phi(1/2) = half, phi(1) = Z = whole,
     m = phi(1/2) - Z/2 its bulge, and c = circulating the part of Z that is no difference of ln p at rest, q = Z - c:
 
-        ln(forward / weight) = ln B(-q) + ln B(-c) + share(Z) (m + curvature / 24),   B(z) = z / (exp(z) - 1)
+        forward  / weight = B(-q) B(-c) exp(share(Z) (m + curvature / 24)),    B(z) = z / (exp(z) - 1)
+        backward / weight = B(+q) B(+c) exp(share(Z) (m + curvature / 24))
 
     Without circulation (c = 0) B(-Z) alone is Scharfetter & Gummel's (1969): it moves a uniform density with exactly
     the right drift, but is wrong by h**2 phi''/12 at a barrier. Adding m (= -h**2 phi''/8) makes the edge a midpoint
@@ -59,18 +60,45 @@ def log_conductance(whole, half, curvature, circulating):  # type: ignore[no-unt
     however large Z is. B(-Z) in its place adds weight q**2 c**2 / 12, which is never negative, so that every barrier
     comes out too low: by 12 of 50 in ln(time) where q and c reach 4. Bulge and curvature are those of ln p at rest.
     """
-    bulge = half - 0.5 * whole
-    fitted = log_bernoulli(circulating - whole) + log_bernoulli(-circulating)
-    return fitted + curvature_share(whole) * (bulge + curvature / 24.0)
+    common = math.exp(curvature_share(whole) * (half - 0.5 * whole + curvature / 24.0))
+    forward = backward = common
+    for z in (whole - circulating, circulating):
+        least = bernoulli(abs(z))
+        forward *= least + max(z, 0.0)
+        backward *= least + max(-z, 0.0)
+    return forward, backward
 
 
 @njit(cache=True)
 def rates(weight, whole, half, curvature, circulating, forward, backward):  # type: ignore[no-untyped-def]
     """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole)."""
     for edge in range(weight.size):
-        g = log_conductance(whole[edge], half[edge], curvature[edge], circulating[edge])
-        forward[edge] = weight[edge] * math.exp(g)
-        backward[edge] = weight[edge] * math.exp(g - whole[edge])
+        out, back = conductances(whole[edge], half[edge], curvature[edge], circulating[edge])
+        forward[edge], backward[edge] = weight[edge] * out, weight[edge] * back
+
+
+@njit(cache=True)
+def local_shape(origin, end, steps, curvature, circulation, whole, rise, bend, circulating):  # type: ignore[no-untyped-def]
+    """Fill curvature and circulation along edges: means of step . curvature . step and circulation . step at both ends.
+
+    With Z times the rise of ln length**2, see conductances, the curvature is bounded where it cannot be trusted: on
+    the vast cells far out on an axis its differences mean nothing. So bounded it changes no rate by more than a factor
+    of e, and none where wells are at least a fifth of a cell wide.
+
+    steps: (axes, edges); curvature: (axes, axes, cells); circulation: (axes, cells); whole: Z, (edges,).
+    """
+    for edge in range(origin.size):
+        i, j = origin[edge], end[edge]
+        bend[edge] = circulating[edge] = 0.0
+        for row in range(steps.shape[0]):
+            step = 0.5 * steps[row, edge]
+            if step == 0.0:
+                continue
+            circulating[edge] += step * (circulation[row, i] + circulation[row, j])
+            for column in range(steps.shape[0]):
+                bend[edge] += step * steps[column, edge] * (curvature[row, column, i] + curvature[row, column, j])
+        most = max(24.0, 4.0 * abs(whole[edge]))
+        bend[edge] = min(max(bend[edge] + whole[edge] * rise[edge], -most), most)
 
 
 @njit(cache=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import final
+
 import numpy as np
 
-from fpsolve.discretise.selling import Lattice, selling
+from fpsolve.discretise.selling import LONGEST_OFFSET, Lattice, selling
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
@@ -14,8 +19,18 @@ NO_FLOW = 1e-14
 LONGEST_FAR = 8.0  # cells, of an offset far out on an infinite axis
 
 
-def lattice(problem: Problem) -> Lattice:
-    """Weighted offsets of every cell, with the tangential ones that reflecting walls need.
+@final
+@dataclass(frozen=True, slots=True)
+class Strand:
+    """Some cells (n,) that have the same offset (axes,), with weights (n,), or (1,) where they are equal [1/time]."""
+
+    offset: tuple[int, ...]
+    cells: IntArray
+    weights: FloatArray
+
+
+def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
+    """All offsets (axes,), in order, with their weights (cells,): Selling's, and those that reflecting walls need.
 
     A reflecting wall drops the offsets that leave. What they would have carried along the wall is given back to the
     cells beside it: the energy of (offset . grad) of the half edges that a column of cells loses, |n| of them for
@@ -32,13 +47,20 @@ def lattice(problem: Problem) -> Lattice:
     offsets would follow a tensor: its diagonal is taken there.
     """
     grid = problem.grid
-    widths = grid.stretch()
-    scaled = _without_far_skew(grid, problem.diffusion_at_cells / (widths[:, None] * widths))
+    alike = grid.even and problem.diffusion.constant is not None
+    widths = grid.spacings[:, None] if alike else grid.stretch()
+    tensors = problem.diffusion_at_cells[..., :1] if alike else problem.diffusion_at_cells
+    scaled = tensors / (widths[:, None] * widths)
+    if not grid.even:
+        scaled = _without_far_skew(grid, scaled)
     closed = [axis.cells == 1 and axis.walls == ("reflecting", "reflecting") for axis in grid.axes]
     wide = [number for number, thin in enumerate(closed) if not thin] or [0]
-    parts = _lattices(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide), along_wall=False)
-    joined = (np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in Lattice.__slots__)
-    return Lattice(*joined)
+    strands = _strands(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide), along_wall=False)
+    for offset, parts in groupby(sorted(strands, key=lambda strand: strand.offset), lambda strand: strand.offset):
+        weights = np.zeros(grid.size)
+        for part in parts:
+            weights[part.cells] += part.weights
+        yield np.array(offset), weights
 
 
 def _without_flow(tensors: FloatArray, kept: list[int]) -> FloatArray:
@@ -77,46 +99,67 @@ def meets_absorbing(grid: Grid, offsets: IntArray) -> BoolArray:
     return absorbs[np.arange(grid.dimensions)[:, None], (offsets > 0).astype(np.int64)]
 
 
-def _lattices(
-    grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, ...], along_wall: bool
-) -> list[Lattice]:
-    """Decompose tensors over some axes for some cells, then what reflecting walls give back of them, and so on."""
+def _strands(grid: Grid, cells: IntArray, tensors: FloatArray, axes: tuple[int, ...], along_wall: bool) -> list[Strand]:
+    """Decompose tensors over some axes for some cells, then what reflecting walls give back of them, and so on.
+
+    tensors: (axes, axes, cells), or (axes, axes, 1) where all are alike.
+    """
     # What walls give back may be one-dimensional, in a direction without short offsets; its diagonal is right in size.
-    own = selling(cells, tensors, diagonal_instead=along_wall)
-    offsets = np.zeros((grid.dimensions, own.cells.size), dtype=np.int64)
-    offsets[list(axes)] = own.offsets
-    parts = [Lattice(own.cells, offsets, own.weights)]
-    if len(axes) == 1:
-        return parts
-    for normal, axis in enumerate(axes):
-        length, row = grid.axes[axis].cells, grid.index_of(cells)[axis]
-        reach = np.zeros(cells.size, dtype=np.int64)
-        np.maximum.at(reach, np.searchsorted(cells, own.cells), np.abs(own.offsets[normal]))
-        depth = np.minimum(reach, length)
+    own = selling(np.arange(tensors.shape[-1]), tensors, diagonal_instead=along_wall)
+    alike = tensors.shape[-1] == 1
+    strands = []
+    groups = list(_by_offset(own.offsets))
+    for offset, entries in groups:
+        whole = np.zeros(grid.dimensions, dtype=np.int64)
+        whole[list(axes)] = offset
+        mine = cells if alike else cells[own.cells[entries]]
+        strands.append(Strand(tuple(whole.tolist()), mine, own.weights[entries]))
+    for normal, axis in enumerate(axes if len(axes) > 1 else ()):
+        length = grid.axes[axis].cells
+        returned = _returned(own, tensors, normal, length)
+        depth = np.zeros(tensors.shape[-1], dtype=np.int64)
+        for offset, entries in groups:
+            slots = own.cells[entries]
+            depth[slots] = np.maximum(depth[slots], min(abs(offset[normal]), length))
+        needed = np.einsum("iip->p", returned) > NOTHING_RETURNED * depth * np.einsum("iip->p", tensors)
+        if not needed.any():
+            continue
+        row = grid.index_of(cells)[axis]
         others = tuple(other for other in axes if other != axis)
         for distance, wall in zip((row, length - 1 - row), grid.axes[axis].walls, strict=True):
-            beside = (distance < depth) & (wall == "reflecting")
-            if not beside.any():
-                continue
-            returned = _returned(own, cells, tensors, normal, length)[..., beside] / depth[beside]
-            needed = np.einsum("iip->p", returned) > NOTHING_RETURNED * np.einsum("iip->p", tensors[..., beside])
-            parts += _lattices(grid, cells[beside][needed], returned[..., needed], others, True) if needed.any() else []
-    return parts
+            beside = (distance < depth) & needed & (wall == "reflecting")
+            if beside.any():
+                some = slice(None) if alike else beside
+                strands += _strands(grid, cells[beside], returned[..., some] / depth[some], others, along_wall=True)
+    return strands
 
 
-def _returned(own: Lattice, cells: IntArray, tensors: FloatArray, normal: int, length: int) -> FloatArray:
+def _by_offset(offsets: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """The distinct ones of offsets (axes, entries), and which entries have them."""
+    base = 2 * LONGEST_OFFSET + 1
+    codes = np.zeros(offsets.shape[1], dtype=np.int64)
+    for row in offsets:
+        codes = codes * base + (row + LONGEST_OFFSET)
+    _, first, kind = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(kind, kind="stable")
+    bounds = np.searchsorted(kind[order], np.arange(first.size + 1))
+    for number, entry in enumerate(first):
+        yield offsets[:, entry], order[bounds[number] : bounds[number + 1]]
+
+
+def _returned(own: Lattice, tensors: FloatArray, normal: int, length: int) -> FloatArray:
     """What a wall takes from a column of cells like each of these, over the tangential axes: (axes-1, axes-1, cells).
 
     length: cells of the column; an offset cannot lose more half edges than that.
     """
-    slot = np.searchsorted(cells, own.cells)
+    slot = own.cells
     tangential = [axis for axis in range(len(tensors)) if axis != normal]
     across = tensors[normal, normal]
     flows = across > NO_FLOW * np.einsum("iip->p", tensors)
     slope = np.where(flows, tensors[tangential, normal], 0.0) / np.where(flows, across, 1.0)
     g = own.offsets[tangential] - own.offsets[normal] * slope[:, slot]
     energy = 0.5 * np.minimum(np.abs(own.offsets[normal]), length) * own.weights * g[:, None] * g[None, :]
-    returned = np.zeros((len(tangential), len(tangential), cells.size))
+    returned = np.zeros((len(tangential), len(tangential), tensors.shape[-1]))
     for row, column in np.ndindex(returned.shape[:2]):
-        returned[row, column] = np.bincount(slot, energy[row, column], minlength=cells.size)
+        returned[row, column] = np.bincount(slot, energy[row, column], minlength=returned.shape[-1])
     return returned

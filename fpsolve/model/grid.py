@@ -11,9 +11,10 @@ cells of an axis are equal, or follow a smooth map.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,29 @@ MOST_AXES = 3
 FEWEST_CELLS_TO_INFINITY = 3
 # Cells of an infinite axis that are this much wider than its finest are far out.
 FAR_STRETCH = 100.0
+
+# Fields are evaluated at so many points at a time: what is computed on the way then stays in the processor's cache.
+POINTS_AT_A_TIME = 2**13
+
+
+def pieces(count: int, most: int = POINTS_AT_A_TIME) -> Iterator[slice]:
+    """Slices of at most so many that make up range(count)."""
+    for start in range(0, count, most):
+        yield slice(start, min(start + most, count))
+
+
+def in_pieces(function: Callable[[FloatArray], FloatArray], positions: FloatArray) -> FloatArray:
+    """function(positions), (..., points), for positions (axes, points), or matrices there, piece by piece."""
+    count = positions.shape[-1]
+    if count <= POINTS_AT_A_TIME:
+        return function(positions)
+    values = np.empty(0)
+    for piece in pieces(count):
+        found = function(positions[..., piece])
+        if piece.start == 0:
+            values = np.empty((*found.shape[:-1], count))
+        values[..., piece] = found
+    return values
 
 
 @final
@@ -196,10 +220,11 @@ class Grid:
     def far(self) -> BoolArray:
         """Cells far out on an infinite axis, shape (cells,): the scheme does not promise much there."""
         found = np.zeros(self.size, dtype=np.bool_)
-        for axis, row in zip(self.axes, self.indices(), strict=True):
+        box = found.reshape(self.shape)
+        for number, axis in enumerate(self.axes):
             if any(axis.infinite):
                 widths = axis.widths
-                found |= (widths > FAR_STRETCH * widths.min())[row]
+                box |= self._along(number, widths > FAR_STRETCH * widths.min())
         return found
 
     @property
@@ -219,7 +244,7 @@ class Grid:
 
     def indices(self) -> IntArray:
         """Indices of every cell, shape (axes, cells)."""
-        return self.index_of(np.arange(self.size, dtype=np.int64))
+        return np.indices(self.shape, dtype=np.int64).reshape(self.dimensions, -1)
 
     def index_of(self, cells: IntArray) -> IntArray:
         """Indices of flat cell numbers, shape (axes, *cells.shape)."""
@@ -229,14 +254,14 @@ class Grid:
     def positions(self, index: FloatArray | IntArray | None = None) -> FloatArray:
         """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
         if index is None:
-            return np.array([axis.centres[row] for axis, row in zip(self.axes, self.indices(), strict=True)])
+            return self._over_box([axis.centres for axis in self.axes])
         columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, index, strict=True)]
         return np.array(columns)
 
     def stretch(self, index: FloatArray | None = None) -> FloatArray:
         """Local cell widths along each axis [length], (axes, points); of all cells when no index is given."""
         if index is None:
-            return np.array([axis.widths[row] for axis, row in zip(self.axes, self.indices(), strict=True)])
+            return self._over_box([axis.widths for axis in self.axes])
         return np.array([axis.stretch(row) for axis, row in zip(self.axes, index, strict=True)])
 
     def shaped(self, values: FloatArray) -> FloatArray:
@@ -245,28 +270,43 @@ class Grid:
 
     def differences(self, values: FloatArray) -> FloatArray:
         """Slopes along each axis per cell, (axes, cells): central, one-sided at walls, wrapped where periodic."""
-        box = self.shaped(values)
-        slopes = np.zeros((self.dimensions, *self.shape))
+        slopes = np.zeros((self.dimensions, self.size))
         for number, axis in enumerate(self.axes):
+            box = np.moveaxis(self.shaped(values), number, 0)
+            slope = np.moveaxis(self.shaped(slopes[number]), number, 0)
+            if axis.cells > 1:
+                np.subtract(box[2:], box[:-2], out=slope[1:-1])
+                slope[1:-1] *= 0.5
+                slope[0], slope[-1] = box[1] - box[0], box[-1] - box[-2]
             if axis.periodic:
-                slopes[number] = 0.5 * (np.roll(box, -1, number) - np.roll(box, 1, number))
-            elif axis.cells > 1:
-                slopes[number] = np.gradient(box, axis=number)
-        return slopes.reshape(self.dimensions, -1)
+                slope[0], slope[-1] = 0.5 * (box[1 % axis.cells] - box[-1]), 0.5 * (box[0] - box[-2 % axis.cells])
+        return slopes
 
     def neighbours(self, offset: IntArray) -> tuple[IntArray, BoolArray]:
         """For every cell the flat index of cell + offset, and whether that lies inside.
 
         Periodic axes wrap; where the target lies outside, the flat index is meaningless (0).
         """
-        moved = self.indices() + offset[:, None]
-        inside = np.ones(self.size, dtype=np.bool_)
-        for axis, row in zip(self.axes, moved, strict=True):
+        found, inside = np.zeros(self.shape, dtype=np.int64), np.ones(self.shape, dtype=np.bool_)
+        for number, (axis, stride, step) in enumerate(zip(self.axes, self.strides, offset, strict=True)):
+            moved = np.arange(axis.cells) + step
             if axis.periodic:
-                row %= axis.cells
-            else:
-                inside &= (row >= 0) & (row < axis.cells)
-        return np.where(inside, self.strides @ moved, 0), inside
+                moved %= axis.cells
+            found += self._along(number, moved * stride)
+            inside &= self._along(number, (moved >= 0) & (moved < axis.cells))
+        found *= inside
+        return found.ravel(), inside.ravel()
+
+    def _along(self, number: int, values: NDArray[Any]) -> NDArray[Any]:
+        """One value per index of an axis, (axis.cells,), in a shape that spreads over the box."""
+        return values.reshape(-1, *[1] * (self.dimensions - 1 - number))
+
+    def _over_box(self, values: Sequence[FloatArray]) -> FloatArray:
+        """Values along each axis, at every cell: (axes, cells)."""
+        columns = np.empty((self.dimensions, *self.shape))
+        for number, along in enumerate(values):
+            columns[number] = self._along(number, along)
+        return columns.reshape(self.dimensions, -1)
 
     def place(self, cell: int) -> str:
         """Where a cell is, for messages: 'cell (3, 7) at x = 0.5, y = -1'."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, TypeAlias, final
@@ -16,6 +15,7 @@ from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.landscape import Landscape, symmetric_matrix
 from fpsolve.model.schedule import Course, Scheduled, schedule
+from fpsolve.model.symmetric import composed, divergence, eigen
 
 Convention: TypeAlias = Literal["ito", "isothermal", "stratonovich"]
 CONVENTIONS: tuple[Convention, ...] = ("ito", "isothermal", "stratonovich")
@@ -39,6 +39,7 @@ class Diffusion:
     matrix: positions (axes, points) -> D, shape (axes, axes, points) [length**2/time], symmetric.
     divergence: positions -> (div D)_i = sum_j d D_ij / d x_j, shape (axes, points).
     constant: D itself where it does not depend on the position, else None.
+    both: positions -> matrix and divergence, where one computation serves both.
     amplitude_drift: positions -> 1/2 sum_jk s_jk d s_ik / d x_j for a given amplitude s, D = s s^T / 2.
     eigenvalue_name, eigenvalue_scale: the matrix a user gave, and D's eigenvalue per unit of its own; for messages.
     """
@@ -48,6 +49,7 @@ class Diffusion:
     convention: Convention
     description: str
     constant: FloatArray | None = None
+    both: Callable[[FloatArray], tuple[FloatArray, FloatArray]] | None = None
     amplitude_drift: PointFunction | None = None
     eigenvalue_name: str = "diffusion matrix"
     eigenvalue_scale: float = 1.0
@@ -58,8 +60,19 @@ class Diffusion:
         """The diffusion with an isotropic constant added, D + extra I."""
         if extra == 0.0:
             return self
-        constant = None if self.constant is None else self.constant + extra * np.eye(len(self.constant))
-        return replace(self, matrix=functools.partial(_sum, self.matrix, extra), constant=constant)
+        if self.constant is not None:
+            constant = _constant(self.constant + extra * np.eye(len(self.constant)), self.description)
+            return replace(constant, depends_on_time=self.depends_on_time)
+
+        def matrix(positions: FloatArray) -> FloatArray:
+            return self.matrix(positions) + extra * np.eye(len(positions))[..., None]
+
+        def both(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+            assert self.both is not None
+            without, divergence = self.both(positions)
+            return without + extra * np.eye(len(positions))[..., None], divergence
+
+        return replace(self, matrix=matrix, both=None if self.both is None else both)
 
     def noise_drift(self, positions: FloatArray) -> FloatArray:
         """Flux drift minus the given drift, (axes, points): -div D (Ito), 0 (isothermal), between (Stratonovich).
@@ -73,6 +86,13 @@ class Diffusion:
         if self.convention == "stratonovich" and self.amplitude_drift is not None:
             return self.amplitude_drift(positions) - self.divergence(positions)
         return -NOISE_GRADIENT_SHARE[self.convention] * self.divergence(positions)
+
+    def matrix_and_noise_drift(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """D and the noise drift at the same positions."""
+        if self.both is None or self.convention == "isothermal":
+            return self.matrix(positions), self.noise_drift(positions)
+        matrix, divergence = self.both(positions)
+        return matrix, -NOISE_GRADIENT_SHARE[self.convention] * divergence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,21 +272,21 @@ class HessianNoise(AbstractNoise):
         scale = self.scale
 
         def matrix(positions: FloatArray) -> FloatArray:
-            values, vectors = _eigen(hessian(positions))
-            f, _ = self._eigenvalue_map(values)
-            return scale * np.einsum("pia,pa,pja->ijp", vectors, f, vectors)
+            values, vectors = eigen(hessian(positions))
+            return composed(scale * self._eigenvalue_map(values)[0], vectors)
 
-        def divergence(positions: FloatArray) -> FloatArray:
-            values, vectors = _eigen(hessian(positions))
-            turned = np.einsum("pia,ijkp,pjb->pabk", vectors, third(positions), vectors, optimize=True)
-            turned *= self._divided_differences(values)[..., None]
-            return scale * np.einsum("pia,pabj,pjb->ip", vectors, turned, vectors, optimize=True)
+        def both(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+            values, vectors = eigen(hessian(positions))
+            differences = scale * self._divided_differences(values)
+            composition = composed(scale * self._eigenvalue_map(values)[0], vectors)
+            return composition, divergence(differences, vectors, third(positions))
 
         return Diffusion(
             matrix,
-            divergence,
+            lambda positions: both(positions)[1],
             self.convention,
             self._words(),
+            both=both,
             eigenvalue_name="Hessian of the loss" if self.projection is None else "diffusion matrix",
             eigenvalue_scale=scale if self.projection is None else 1.0,
             remedy='Choose noise.projection = "abs" or "clip", and a noise.floor above 0',
@@ -280,11 +300,12 @@ class HessianNoise(AbstractNoise):
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""
-        g, slope = {
-            "abs": (np.abs(h), np.sign(h)),
-            "clip": (np.maximum(h, 0.0), (h > 0.0).astype(np.float64)),
-            None: (h, np.ones_like(h)),
-        }[self.projection]
+        if self.projection == "abs":
+            g, slope = np.abs(h), np.sign(h)
+        elif self.projection == "clip":
+            g, slope = np.maximum(h, 0.0), (h > 0.0).astype(np.float64)
+        else:
+            g, slope = h, np.ones_like(h)
         floor = self.floor
         if self.floor_kind == "smooth":
             f = np.hypot(g, floor)
@@ -296,19 +317,12 @@ class HessianNoise(AbstractNoise):
         return np.where(g < 0.0, g, f), df
 
     def _divided_differences(self, h: FloatArray) -> FloatArray:
-        """F_ab of the Daletskii-Krein formula, shape (points, axes, axes)."""
+        """F_ab of the Daletskii-Krein formula, shape (axes, axes, points)."""
         f, _ = self._eigenvalue_map(h)
-        rise = f[:, :, None] - f[:, None, :]
-        run = h[:, :, None] - h[:, None, :]
-        _, slope = self._eigenvalue_map(0.5 * (h[:, :, None] + h[:, None, :]))
-        near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=1)[:, None, None] + self.floor)
+        rise, run = f[:, None] - f, h[:, None] - h
+        _, slope = self._eigenvalue_map(0.5 * (h[:, None] + h))
+        near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=0) + self.floor)
         return np.where(near, slope, rise / np.where(near, 1.0, run))
-
-
-def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues (points, axes) and eigenvectors (points, axes, axes) of matrices (axes, axes, points)."""
-    values, vectors = np.linalg.eigh(np.moveaxis(matrices, -1, 0))
-    return values, vectors
 
 
 def _columns(source: Source, where: str) -> int:
@@ -323,7 +337,7 @@ def _columns(source: Source, where: str) -> int:
 
 def _constant(matrix: FloatArray, words: str) -> Diffusion:
     def everywhere(positions: FloatArray) -> FloatArray:
-        return np.repeat(matrix[..., None], positions.shape[1], axis=2)
+        return np.broadcast_to(matrix[..., None], (*matrix.shape, positions.shape[1]))
 
     return Diffusion(everywhere, np.zeros_like, "ito", words, constant=matrix)
 
@@ -335,8 +349,3 @@ def _divergence(matrix: Field) -> PointFunction:
         return np.einsum("ijj...->i...", slope(positions))
 
     return divergence
-
-
-def _sum(matrix: PointFunction, extra: float, positions: FloatArray) -> FloatArray:
-    """D + extra I."""
-    return matrix(positions) + extra * np.eye(len(positions))[..., None]

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.grid import FloatArray, Grid, in_pieces
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Course
+from fpsolve.model.symmetric import is_positive_definite, solved
 
 # Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
 SAME_SHAPE = 1e-12
@@ -104,7 +105,7 @@ class Problem:
     @cached_property
     def diffusion_at_cells(self) -> FloatArray:
         """D at the cell centres, (axes, axes, cells) [length**2/time]."""
-        return self.diffusion.matrix(self.grid.positions())
+        return in_pieces(self.diffusion.matrix, self.grid.positions())
 
     def flux_drift(self, positions: FloatArray) -> FloatArray:
         """The flux drift [length/time], (axes, points): the drift v of the current v p - D grad(p)."""
@@ -149,7 +150,7 @@ class Problem:
         if not self._has_constant_shape():
             if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is None:
                 _refuse_stratonovich()
-            return Exponent(None, self._over_diffusion(self.flux_drift))
+            return Exponent(None, self._flux_over_diffusion)
         share = NOISE_GRADIENT_SHARE[self.diffusion.convention]
         potential = self._log_scale(share) if share > 0.0 and self.diffusion.constant is None else None
         return Exponent(potential, self._over_diffusion(landscape.drift))
@@ -160,31 +161,33 @@ class Problem:
             return lambda positions: np.linalg.solve(matrix, vector(positions)).astype(float)
 
         def solve(positions: FloatArray) -> FloatArray:
-            matrices = self._positive_diffusion(positions)
-            return np.linalg.solve(np.moveaxis(matrices, -1, 0), vector(positions).T[..., None])[..., 0].T.astype(float)
+            return solved(self._checked(self.diffusion.matrix(positions), positions), vector(positions))
 
         return solve
+
+    def _flux_over_diffusion(self, positions: FloatArray) -> FloatArray:
+        """D^-1 v, (axes, points)."""
+        matrices, noise_drift = self.diffusion.matrix_and_noise_drift(positions)
+        return solved(self._checked(matrices, positions), self.landscape.drift(positions) + noise_drift)
 
     def _log_scale(self, share: float) -> PointFunction:
         """The function positions -> -share ln f of D = f(x) M, by the trace."""
 
         def potential(positions: FloatArray) -> FloatArray:
-            return -share * np.log(np.einsum("ii...->...", self._positive_diffusion(positions)))
+            matrices = self._checked(self.diffusion.matrix(positions), positions)
+            return -share * np.log(np.einsum("ii...->...", matrices))
 
         return potential
 
-    def _positive_diffusion(self, positions: FloatArray) -> FloatArray:
+    def _checked(self, matrices: FloatArray, positions: FloatArray) -> FloatArray:
         """D at positions between the cell centres. Raises CaseError where it vanishes."""
-        matrices = self.diffusion.matrix(positions)
-        try:
-            np.linalg.cholesky(np.moveaxis(matrices, -1, 0))
-        except np.linalg.LinAlgError:
+        if not is_positive_definite(matrices).all():
             smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
             point = positions[:, int(np.argmin(smallest))]
             place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.names, point, strict=True))
             found = f"the diffusion has the eigenvalue {smallest.min():.6g} at {place}, between cell centres"
             required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
-            raise CaseError("noise", found, required, self.diffusion.remedy) from None
+            raise CaseError("noise", found, required, self.diffusion.remedy)
         return matrices
 
     def _has_constant_shape(self) -> bool:
@@ -201,31 +204,30 @@ class Problem:
 
     def _check_finite(self) -> None:
         positions = self.grid.positions()
-        checks = {
-            "landscape.loss": self.landscape.loss,
-            "landscape.drift": self.landscape.drift,
-            "noise.diffusion": lambda _: self.diffusion_at_cells,
-        }
-        for where, function in checks.items():
-            if function is None:
-                continue
-            values = function(positions).reshape(-1, self.grid.size)
-            bad = ~np.isfinite(values).all(axis=0)
-            if bad.any():
-                cell = int(np.argmax(bad))
-                found = f"it is {values[:, cell][~np.isfinite(values[:, cell])][0]} in {self.grid.place(cell)}"
-                raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
+        if self.landscape.loss is not None:
+            self._refuse_infinite("landscape.loss", in_pieces(self.landscape.loss, positions))
+        self._refuse_infinite("landscape.drift", in_pieces(self.landscape.drift, positions))
+        constant = self.diffusion.constant
+        self._refuse_infinite("noise.diffusion", self.diffusion_at_cells if constant is None else constant[..., None])
+
+    def _refuse_infinite(self, where: str, values: FloatArray) -> None:
+        values = values.reshape(-1, values.shape[-1])
+        bad = ~np.isfinite(values).all(axis=0)
+        if bad.any():
+            cell = int(np.argmax(bad))
+            found = f"it is {values[:, cell][~np.isfinite(values[:, cell])][0]} in {self.grid.place(cell)}"
+            raise CaseError(where, found, "It must be finite in every cell", "Move the walls or change the formula")
 
     def _check_diffusion(self) -> None:
-        matrices = np.moveaxis(self.diffusion_at_cells, -1, 0)
-        skew = np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2))
-        if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(1, 2))).any():
+        if self.diffusion.constant is not None:
+            return  # it was checked when it was read
+        matrices = self.diffusion_at_cells
+        skew = np.abs(matrices - matrices.swapaxes(0, 1)).max(axis=(0, 1))
+        if (skew > SAME_SHAPE * np.abs(matrices).max(axis=(0, 1))).any():
             place = self.grid.place(int(np.argmax(skew)))
             raise CaseError("noise.diffusion", f"it is not symmetric in {place}", "It must equal its transpose", "")
-        try:
-            np.linalg.cholesky(matrices)
-        except np.linalg.LinAlgError:
-            self._refuse_diffusion(np.linalg.eigvalsh(matrices)[:, 0])
+        if not is_positive_definite(matrices).all():
+            self._refuse_diffusion(np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0])
 
     def _refuse_diffusion(self, smallest: NDArray[np.floating[Any]]) -> None:
         """Name the cell and the eigenvalue of a diffusion that is not positive definite."""

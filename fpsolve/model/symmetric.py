@@ -1,0 +1,201 @@
+"""Symmetric matrices at many points, compiled: eigenvalues, functions of matrices, linear equations.
+
+Matrices have the shape (axes, axes, points). NumPy's own routines spend most of their time between the matrices, which
+are as small as one to three axes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from fpsolve.model.grid import BoolArray, FloatArray
+
+MOST_SWEEPS = 30  # of Jacobi's method; it converges quadratically, and five or six are enough
+NO_ROTATION = 1e-17  # an off-diagonal entry below this share of the diagonal's is zero
+
+
+def eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues (axes, points), in no order, and eigenvectors (axes, axes, points): one in every column."""
+    values, vectors = np.empty(matrices.shape[1:]), np.empty(matrices.shape)
+    _eigen(np.ascontiguousarray(matrices), values, vectors)
+    return values, vectors
+
+
+def composed(values: FloatArray, vectors: FloatArray) -> FloatArray:
+    """The matrices of some eigenvalues and eigenvectors, as `eigen` gives them."""
+    out = np.empty(vectors.shape)
+    _compose(values, vectors, out)
+    return out
+
+
+def absolute(matrices: FloatArray) -> FloatArray:
+    """|symmetric part| of matrices, |.| acting on the eigenvalues; those are needed only where signs may differ.
+
+    A diagonal that outweighs the rest of its rows and has one sign is that of all eigenvalues (Gershgorin 1931).
+    """
+    symmetric = 0.5 * (matrices + matrices.swapaxes(0, 1))
+    diagonal = np.einsum("iip->ip", symmetric)
+    rest = np.abs(symmetric).sum(axis=1) - np.abs(diagonal)
+    sign = (diagonal > rest).all(axis=0).astype(np.float64) - (diagonal < -rest).all(axis=0)
+    out, mixed = symmetric * sign, sign == 0.0
+    values, vectors = eigen(symmetric[..., mixed])
+    out[..., mixed] = composed(np.abs(values), vectors)
+    return out
+
+
+def divergence(factors: FloatArray, vectors: FloatArray, slopes: FloatArray) -> FloatArray:
+    """The divergence sum_j d f(A)_ij / d x_j of a function f of matrices A(x), (axes, points).
+
+    d f(A) = V (F o V^T dA V) V^T by Daletskii and Krein; factors: F, (axes, axes, points), of the eigenvalues to which
+    the columns V of vectors belong; slopes: d A_ij / d x_k, (axes, axes, axes, points).
+    """
+    out = np.empty(vectors.shape[1:])
+    _divergence(factors, vectors, np.ascontiguousarray(slopes), out)
+    return out
+
+
+def is_positive_definite(matrices: FloatArray) -> BoolArray:
+    """Whether a Cholesky factor exists, (points,)."""
+    return ~np.isnan(solved(matrices, np.zeros(matrices.shape[1:]))[0])
+
+
+def solved(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
+    """matrix^-1 vector, (axes, points), for positive definite matrices; nan for others."""
+    out = np.array(vectors, dtype=np.float64, order="C")
+    _solve(np.ascontiguousarray(matrices), out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _load(matrices, point, a):  # type: ignore[no-untyped-def]
+    """Copy the symmetric part of one of the matrices to a."""
+    for i in range(a.shape[0]):
+        for j in range(i + 1):
+            a[i, j] = a[j, i] = 0.5 * (matrices[i, j, point] + matrices[j, i, point])
+
+
+@njit(cache=True, nogil=True)
+def _eigen(matrices, values, vectors):  # type: ignore[no-untyped-def]
+    axes = matrices.shape[0]
+    a, v = np.empty((axes, axes)), np.empty((axes, axes))
+    for point in range(matrices.shape[2]):
+        _load(matrices, point, a)
+        _diagonalise(a, v)
+        for i in range(axes):
+            values[i, point] = a[i, i]
+            for j in range(axes):
+                vectors[i, j, point] = v[i, j]
+
+
+@njit(cache=True, nogil=True)
+def _diagonalise(a, v):  # type: ignore[no-untyped-def]
+    """Make a symmetric matrix a = v diag(values) v^T diagonal, in place, by Jacobi's rotations.
+
+    Every rotation makes one off-diagonal entry zero; in the plane, the first one ends it. t: tangent of its angle, the
+    smaller one, so that equal eigenvalues do no harm (Rutishauser 1966).
+    """
+    axes = a.shape[0]
+    for i in range(axes):
+        for j in range(axes):
+            v[i, j] = 1.0 if i == j else 0.0
+    for _ in range(MOST_SWEEPS):
+        turned = False
+        for p in range(axes - 1):
+            for q in range(p + 1, axes):
+                off = a[p, q]
+                if not abs(off) > NO_ROTATION * (abs(a[p, p]) + abs(a[q, q])):
+                    continue
+                turned = True
+                half = 0.5 * (a[q, q] - a[p, p])
+                t = off / (half + math.copysign(math.hypot(half, off), half))
+                cosine = 1.0 / math.sqrt(1.0 + t * t)
+                sine = t * cosine
+                a[p, p] -= t * off
+                a[q, q] += t * off
+                a[p, q] = a[q, p] = 0.0
+                for k in range(axes):
+                    if k != p and k != q:
+                        first, second = a[k, p], a[k, q]
+                        a[k, p] = a[p, k] = cosine * first - sine * second
+                        a[k, q] = a[q, k] = sine * first + cosine * second
+                    first, second = v[k, p], v[k, q]
+                    v[k, p], v[k, q] = cosine * first - sine * second, sine * first + cosine * second
+        if not turned:
+            return
+
+
+@njit(cache=True, nogil=True)
+def _compose(values, vectors, out):  # type: ignore[no-untyped-def]
+    axes = values.shape[0]
+    for i in range(axes):
+        for j in range(i + 1):
+            for point in range(values.shape[1]):
+                total = 0.0
+                for k in range(axes):
+                    total += vectors[i, k, point] * values[k, point] * vectors[j, k, point]
+                out[i, j, point] = out[j, i, point] = total
+
+
+@njit(cache=True, nogil=True)
+def _divergence(factors, vectors, slopes, out):  # type: ignore[no-untyped-def]
+    """out_i = sum_a V_ia sum_b F_ab sum_jkl V_ja dA_jk/dx_l V_kb V_lb."""
+    axes = vectors.shape[0]
+    along = np.empty(axes)  # sum_kl dA_jk/dx_l V_kb V_lb
+    for point in range(out.shape[1]):
+        for i in range(axes):
+            out[i, point] = 0.0
+        for b in range(axes):
+            for j in range(axes):
+                along[j] = 0.0
+            for k in range(axes):
+                for l in range(axes):  # noqa: E741
+                    product = vectors[k, b, point] * vectors[l, b, point]
+                    for j in range(axes):
+                        along[j] += slopes[j, k, l, point] * product
+            for a in range(axes):
+                total = 0.0
+                for j in range(axes):
+                    total += vectors[j, a, point] * along[j]
+                for i in range(axes):
+                    out[i, point] += vectors[i, a, point] * factors[a, b, point] * total
+
+
+@njit(cache=True, nogil=True)
+def _factor(a, lower):  # type: ignore[no-untyped-def]
+    """The Cholesky factor of a; returns whether there is one."""
+    for i in range(a.shape[0]):
+        for j in range(i + 1):
+            total = a[i, j]
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            if i > j:
+                lower[i, j] = total / lower[j, j]
+            elif total > 0.0:
+                lower[i, i] = math.sqrt(total)
+            else:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _solve(matrices, x):  # type: ignore[no-untyped-def]
+    """Replace x by matrix^-1 x = lower^-T lower^-1 x."""
+    axes = matrices.shape[0]
+    a, lower = np.empty((axes, axes)), np.empty((axes, axes))
+    for point in range(x.shape[1]):
+        _load(matrices, point, a)
+        if not _factor(a, lower):
+            for i in range(axes):
+                x[i, point] = math.nan
+            continue
+        for i in range(axes):
+            for k in range(i):
+                x[i, point] -= lower[i, k] * x[k, point]
+            x[i, point] /= lower[i, i]
+        for i in range(axes - 1, -1, -1):
+            for k in range(i + 1, axes):
+                x[i, point] -= lower[k, i] * x[k, point]
+            x[i, point] /= lower[i, i]
