@@ -38,7 +38,6 @@ FRACTIONS = 0.5 ** np.arange(6.0, 0.0, -1.0)  # of a duration that is out of rea
 MOST_PARTS = 1e9  # of a duration
 NEGLIGIBLE = 1e-14  # of the largest entry: smaller negative ones are rounding
 SECONDS_PER_BASIS = 0.02  # of small matrices
-SECONDS_PER_NUMBER = 3e-9  # of a solve, for each number in the factors
 SECONDS_PER_PRODUCT = 1e-9  # of all that is done with a basis in one solve, for each number in it
 
 
@@ -206,10 +205,9 @@ def _digits(allowed: float) -> float:
 def seconds_needed(generator: Generator, durations: FloatArray, allowed: float) -> float:
     """Estimate of the time [s] that the states after some durations take, where nothing circulates fast."""
     grid, solves = generator.grid, _digits(allowed) / DIGITS_PER_SOLVE + LEAST_LAG
-    numbers = elimination.memory_needed(grid) / elimination.BYTES_PER_NUMBER
     bases, ahead = 0, durations
     while ahead.size:
         count = served_at_once(ahead, span(allowed), grid.size)
         bases, ahead = bases + 1, ahead[count:] - ahead[count - 1]
-    once = solves * (numbers * SECONDS_PER_NUMBER + solves * grid.size * SECONDS_PER_PRODUCT)
+    once = solves * (elimination.seconds_to_solve(grid) + solves * grid.size * SECONDS_PER_PRODUCT)
     return elimination.seconds_needed(grid) + bases * (once + SECONDS_PER_BASIS)
