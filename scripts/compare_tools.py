@@ -52,6 +52,7 @@ import scipy.linalg
 import scipy.sparse as sparse
 import scipy.sparse.linalg as sparse_linalg
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 from scipy.special import ndtr
 
 import fpsolve
@@ -63,7 +64,6 @@ PATIENCE = 1200.0  # seconds of wall time of one process, compilation included
 MEMORY_LIMIT = 14 * 2**30  # bytes of address space of one process
 RUNS, ENOUGH = 5, 3.0  # timed runs at most; no further one after this many seconds
 STAGNANT = 0.9  # a tighter setting or finer grid that leaves more of the error than this share does not help
-MARGIN = 1.1  # of the error expected on a finer grid
 SMALL = (32, 32, 10)  # cells per axis of the copy that compiles, by the number of axes
 LINE = (200, 250, 320, 400, 500, 640, 800, 1000, 1280, 1600, 2000, 2560, 3200)
 PLANE = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
@@ -71,6 +71,7 @@ SPACE = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Axes = tuple[Array, ...]
+OfAxes = Callable[[Axes], Array]
 Solve = Callable[[], tuple[Axes, Array]]  # -> centres of the cells, density (any scale) of shape (cells, ...)
 
 
@@ -95,9 +96,9 @@ class Task:
     time: float
     target: float
     grids: tuple[int, ...]
-    start: Callable[[Axes], Array]
-    averages: Callable[[Axes], Array]
-    values: Callable[[Axes], Array]
+    start: OfAxes
+    averages: OfAxes
+    values: OfAxes
 
     @property
     def constant(self) -> bool:
@@ -125,17 +126,12 @@ class Task:
         return values / values.sum()
 
 
-def boxed(axes: Axes) -> list[Array]:
-    """Open mesh: coordinates that broadcast to the box."""
-    return list(np.ix_(*axes))
-
-
 def product(factors: Sequence[Array]) -> Array:
     """Outer product."""
     return reduce(np.multiply.outer, factors)
 
 
-def normal(mean: Sequence[float], variance: Sequence[float]) -> tuple[Callable[[Axes], Array], Callable[[Axes], Array]]:
+def normal(mean: Sequence[float], variance: Sequence[float]) -> tuple[OfAxes, OfAxes]:
     """Values and cell averages of an upright normal density."""
     pairs = list(zip(mean, np.sqrt(variance), strict=True))
 
@@ -148,7 +144,7 @@ def normal(mean: Sequence[float], variance: Sequence[float]) -> tuple[Callable[[
     return values, averages
 
 
-def by_quadrature(values: Callable[[Axes], Array]) -> Callable[[Axes], Array]:
+def by_quadrature(values: OfAxes) -> OfAxes:
     """Cell averages by Gauss-Legendre with five points along each axis."""
     points, weights = np.polynomial.legendre.leggauss(5)
 
@@ -163,17 +159,21 @@ def by_quadrature(values: Callable[[Axes], Array]) -> Callable[[Axes], Array]:
     return averages
 
 
-def ornstein_uhlenbeck(rates: Sequence[float], diffusion: Sequence[float], mean: Sequence[float], width: float, t: float):
-    """Start and exact answer: drift -rate x, constant D, along each axis of its own."""
+def ornstein_uhlenbeck(
+    rates: Sequence[float], diffusion: Sequence[float], mean: Sequence[float], width: float, t: float
+) -> tuple[OfAxes, OfAxes, OfAxes]:
+    """Start, exact averages, exact values: drift -rate x, constant D, along each axis of its own."""
     decay = np.exp(-np.asarray(rates) * t)
     rest = np.asarray(diffusion) / np.asarray(rates)
     start, _ = normal(mean, np.full(len(mean), width**2))
     return (start, *reversed(normal(decay * mean, rest + (width**2 - rest) * decay**2)))
 
 
-def anisotropic(theta: float, eigenvalues: tuple[float, float], mean: tuple[float, float], variance: float, t: float):
-    """D with its principal axes at an angle [degrees], drift -x: D, start, exact answer."""
-    c, s = math.cos(math.radians(theta)), math.sin(math.radians(theta))
+def anisotropic(
+    angle: float, eigenvalues: tuple[float, float], mean: tuple[float, float], variance: float, t: float
+) -> tuple[tuple[tuple[str, ...], ...], OfAxes, OfAxes, OfAxes]:
+    """D with its principal axes at an angle [degrees], drift -x: D, start, exact averages, exact values."""
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     turn = np.array([[c, -s], [s, c]])
     tensor = turn @ np.diag(eigenvalues) @ turn.T
     shrunk = math.exp(-2.0 * t)
@@ -207,10 +207,9 @@ def sinc_solution(temperature: float, mean: float, width: float, t: float, point
     return x, scipy.linalg.expm(t * generator) @ start
 
 
-def double_well(temperature: float, mean: tuple[float, float], width: float, t: float):
-    """Start and exact answer in (x**2 - 1)**2 + y**2, where x and y move independently."""
+def double_well(temperature: float, mean: tuple[float, float], width: float, t: float) -> tuple[OfAxes, OfAxes, OfAxes]:
+    """Start, exact averages, exact values in (x**2 - 1)**2 + y**2, where x and y move independently."""
     x, found = sinc_solution(temperature, mean[0], width, t, 360)
-    across, _, _ = ornstein_uhlenbeck([2.0], [temperature], [mean[1]], width, t)
     _, _, in_y = ornstein_uhlenbeck([2.0], [temperature], [mean[1]], width, t)
 
     def values(centres: Axes) -> Array:
@@ -220,11 +219,11 @@ def double_well(temperature: float, mean: tuple[float, float], width: float, t: 
     return normal(mean, (width**2, width**2))[0], by_quadrature(values), values
 
 
-def lognormal(growth: float, volatility: float, width: float, t: float):
-    """Start and exact answer of dX = growth X dt + volatility X dW (Ito) from a lognormal of median 1."""
+def lognormal(growth: float, volatility: float, width: float, t: float) -> tuple[OfAxes, OfAxes, OfAxes]:
+    """Start, exact averages, exact values of dX = growth X dt + volatility X dW (Ito) from a lognormal of median 1."""
     m, s = (growth - 0.5 * volatility**2) * t, math.sqrt(width**2 + volatility**2 * t)
 
-    def density(mean: float, deviation: float) -> Callable[[Axes], Array]:
+    def density(mean: float, deviation: float) -> OfAxes:
         return lambda centres: np.exp(-0.5 * ((np.log(centres[0]) - mean) / deviation) ** 2) / centres[0]
 
     def averages(faces: Axes) -> Array:
@@ -284,8 +283,8 @@ class Tool:
 
 
 def tolerances(task: Task, *factors: float) -> tuple[float, ...]:
-    """Multiples of the target."""
-    return tuple(factor * task.target for factor in factors)
+    """Multiples of the target, without those that would allow anything."""
+    return tuple(factor * task.target for factor in factors if factor * task.target < 1.0)
 
 
 def problem_of(task: Task, cells: int) -> fpsolve.Problem:
@@ -321,7 +320,9 @@ def prepare_fpsolve(task: Task, cells: int, method: str, setting: float) -> Solv
     return solve
 
 
-def on_our_matrix(advance: Callable[[Any, Array, float, float], Array], task: Task, cells: int, setting: float) -> Solve:
+def on_our_matrix(
+    advance: Callable[[Any, Array, float, float], Array], task: Task, cells: int, setting: float
+) -> Solve:
     """A solve by SciPy on fpsolve's generator: what a careful user would assemble by hand, and no worse."""
 
     def solve() -> tuple[Axes, Array]:
@@ -437,54 +438,57 @@ def stencil(cells: int, axes: int, corners: bool) -> Any:
 def prepare_fipy(task: Task, cells: int, method: str, setting: float) -> Solve:
     """Finite volumes: the exponential scheme with implicit Euler, or central differences with Crank-Nicolson.
 
-    FiPy's terms are implicit; Crank-Nicolson takes half of each at the old value, as face fluxes. Direct solution on
-    a line, BiCGSTAB with incomplete LU elsewhere (in the plane it beats LU, which FiPy repeats every step).
+    Direct solution on a line, BiCGSTAB with incomplete LU elsewhere (FiPy would repeat the LU every step).
     """
     os.environ["FIPY_SOLVERS"] = "scipy"
     import fipy
 
+    axes, steps = len(task.names), round(setting)
+
     def solve() -> tuple[Axes, Array]:
-        names, widths = task.names, [(high - low) / cells for low, high in task.box]
-        grids = (fipy.Grid1D, fipy.Grid2D, fipy.Grid3D)
-        spacing = {f"d{'xyz'[k]}": width for k, width in enumerate(widths)} | {f"n{'xyz'[k]}": cells for k in range(len(names))}
-        mesh = grids[len(names) - 1](**spacing) + [[low] for low, _ in task.box]
+        make = (fipy.Grid1D, fipy.Grid2D, fipy.Grid3D)[axes - 1]
+        sizes = {f"d{name}": (high - low) / cells for name, (low, high) in zip(task.names, task.box, strict=True)}
+        mesh = make(**sizes, **{f"n{name}": cells for name in task.names}) + [[low] for low, _ in task.box]
         centres = task.centres(cells)
         density = fipy.CellVariable(mesh=mesh, value=task.initial(centres).T.ravel(), hasOld=True)
-        faces = np.asarray(mesh.faceCenters.value)
-        drift = np.array([task.evaluate(entry, faces) for entry in task.drift])
-        if task.constant:
-            tensor = [[float(entry) for entry in row] for row in task.diffusion]
-            diffusion: Any = tensor[0][0] if np.allclose(tensor, tensor[0][0] * np.eye(len(names))) else [tensor]
-        else:  # on a line: div grad (D p) = div (D grad p) + div (D' p), here D' by central differences
-            middle, step = faces[0], 1e-5
-            ends = [task.evaluate(task.diffusion[0][0], [middle + sign * step]) for sign in (1, -1)]
-            drift[0] -= (ends[0] - ends[1]) / (2.0 * step)
-            diffusion = fipy.FaceVariable(mesh=mesh, value=task.evaluate(task.diffusion[0][0], faces))
-        velocity = fipy.FaceVariable(mesh=mesh, rank=1, value=drift)
-        if method == "Crank-Nicolson":
-            old = density.old
-            gradient = old.faceGrad
-            spread = fipy.FaceVariable(mesh=mesh, rank=2, value=np.array(tensor)[..., None] * np.ones(faces.shape[1])).dot(
-                gradient
-            ) if isinstance(diffusion, list) else diffusion * gradient  # fmt: skip
-            # No flux through the walls, as in the implicit half.
-            inside = fipy.FaceVariable(mesh=mesh, value=1.0 - mesh.exteriorFaces.value)
-            explicit = ((spread - velocity * old.arithmeticFaceValue) * inside).divergence
-            implicit = fipy.DiffusionTerm(coeff=diffusion) - fipy.CentralDifferenceConvectionTerm(coeff=velocity)
-            equation = fipy.TransientTerm() == 0.5 * implicit + 0.5 * explicit
-        else:
-            convection = fipy.ExponentialConvectionTerm(coeff=velocity)
-            equation = fipy.TransientTerm() + convection == fipy.DiffusionTerm(coeff=diffusion)
-        if len(names) == 1:
+        equation = fipy_equation(task, mesh, density, method)
+        if axes == 1:
             solver = fipy.LinearLUSolver(tolerance=1e-10)
         else:
-            solver = fipy.LinearBicgstabSolver(tolerance=1e-6, iterations=1000, precon=fipy.solvers.scipy.ILUPreconditioner())
-        for _ in range(round(setting)):
+            incomplete = fipy.solvers.scipy.ILUPreconditioner()
+            solver = fipy.LinearBicgstabSolver(tolerance=1e-6, iterations=1000, precon=incomplete)
+        for _ in range(steps):
             density.updateOld()
-            equation.solve(var=density, solver=solver, dt=task.time / round(setting))
-        return centres, np.array(density.value).reshape((cells,) * len(names)).T
+            equation.solve(var=density, solver=solver, dt=task.time / steps)
+        return centres, np.array(density.value).reshape((cells,) * axes).T
 
     return solve
+
+
+def fipy_equation(task: Task, mesh: Any, density: Any, method: str) -> Any:
+    """dp/dt = div (D grad p - v p). FiPy's terms are implicit; the other half is taken at the old value, as fluxes."""
+    import fipy
+
+    faces, axes = np.asarray(mesh.faceCenters.value), len(task.names)
+    drift = np.array([task.evaluate(entry, faces) for entry in task.drift])
+    tensor = np.array([[task.evaluate(entry, faces) for entry in row] for row in task.diffusion])
+    if not task.constant:  # on a line: div grad (D p) = div (D grad p + D' p)
+        above, below = (task.evaluate(task.diffusion[0][0], [faces[0] + shift]) for shift in (1e-5, -1e-5))
+        drift[0] -= (above - below) / 2e-5
+    velocity = fipy.FaceVariable(mesh=mesh, rank=1, value=drift)
+    if axes == 1:
+        spreading = fipy.DiffusionTerm(coeff=fipy.FaceVariable(mesh=mesh, value=tensor[0, 0]))
+    else:
+        spreading = fipy.DiffusionTerm(coeff=[fipy.FaceVariable(mesh=mesh, rank=2, value=tensor)])
+    if method != "Crank-Nicolson":
+        return fipy.TransientTerm() + fipy.ExponentialConvectionTerm(coeff=velocity) == spreading
+    columns = [fipy.FaceVariable(mesh=mesh, rank=1, value=tensor[:, j]) for j in range(axes)]
+    flux = -velocity * density.old.arithmeticFaceValue
+    for axis, column in enumerate(columns):
+        flux = flux + column * density.old.faceGrad[axis]
+    inside = fipy.FaceVariable(mesh=mesh, value=1.0 - mesh.exteriorFaces.value)  # no flux through the walls
+    implicit = spreading - fipy.CentralDifferenceConvectionTerm(coeff=velocity)
+    return fipy.TransientTerm() == 0.5 * implicit + 0.5 * (flux * inside).divergence
 
 
 def prepare_fplanck(task: Task, cells: int, method: str, setting: float) -> Solve:
@@ -585,7 +589,8 @@ def py_pde_ladder(task: Task) -> dict[str, tuple[float, ...]]:
     (The explicit steps are bound by stability, and a looser tolerance saves next to nothing.)
     """
     explicit = {"Runge-Kutta 4(5)": (1e-5 if len(task.names) == 1 else 1e-4,)}
-    return explicit | ({"LSODA, banded": tolerances(task, 1.0)}, {"BDF": tolerances(task, 0.1)}, {})[len(task.names) - 1]
+    stiff = ({"LSODA, banded": tolerances(task, 1.0)}, {"BDF": tolerances(task, 0.1)}, {})
+    return explicit | stiff[len(task.names) - 1]
 
 
 def fipy_ladder(task: Task) -> dict[str, tuple[float, ...]]:
@@ -632,10 +637,11 @@ def resident(which: str) -> float:
 
 def compared(task: Task, centres: Axes, density: Array) -> dict[str, float]:
     """L1 error to the nearer of averages and values, and the smallest value relative to the largest."""
-    steps = [axis[1] - axis[0] for axis in centres]
-    faces = tuple(np.append(axis - 0.5 * step, axis[-1] + 0.5 * step) for axis, step in zip(centres, steps, strict=True))
+    halves = [0.5 * (axis[1] - axis[0]) for axis in centres]
+    faces = tuple(np.append(axis - half, axis[-1] + half) for axis, half in zip(centres, halves, strict=True))
     found = density / density.sum()
-    errors = [float(np.abs(found - exact / exact.sum()).sum()) for exact in (task.averages(faces), task.values(centres))]
+    references = (task.averages(faces), task.values(centres))
+    errors = [float(np.abs(found - exact / exact.sum()).sum()) for exact in references]
     return {"error": min(errors), "smallest": float(found.min() / found.max())}
 
 
@@ -723,7 +729,7 @@ def climb(name: str, task: Task, tool: str, kept: dict[str, Any], again: bool) -
 def next_grid(task: Task, cells: int, error: float) -> int:
     """The grid on which an error of second order would be the target's; the finest if none is; 0 after that."""
     finer = [grid for grid in task.grids if grid > cells]
-    enough = (grid for grid in finer if error * (cells / grid) ** 2 * MARGIN <= task.target)
+    enough = (grid for grid in finer if error * (cells / grid) ** 2 <= task.target)
     return next(enough, finer[-1] if finer else 0)
 
 
@@ -737,8 +743,8 @@ def short(found: dict[str, Any]) -> str:
 
 def load(tools: Iterable[str]) -> dict[str, Any]:
     """What was kept of some tools."""
-    files = [KEPT / f"{tool}.json" for tool in tools]
-    return dict(itertools.chain(*(json.loads(file.read_text(encoding="utf-8")).items() for file in files if file.exists())))
+    files = [file for file in (KEPT / f"{tool}.json" for tool in tools) if file.exists()]
+    return {key: row for file in files for key, row in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def save(tool: str, kept: dict[str, Any]) -> None:
@@ -811,14 +817,10 @@ def cells_of(entry: Entry, ours: float | None) -> tuple[str, ...]:
 def machine() -> str:
     """Processor and versions, in a sentence."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    packages = ["fpsolve", "numpy", "scipy", "numba", *sorted({tool.package for tool in TOOLS.values()} - {"scipy", "fpsolve"})]
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages if _has(name)]
-    return f"{processor}, one thread; Python {platform.python_version()}, {', '.join(versions)}."
-
-
-def _has(name: str) -> bool:
-    return installed(Tool(name, lambda _: {}, lambda *_: lambda: ((), np.zeros(0))))
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    packages = sorted({"numpy", "numba"} | {tool.package for tool in TOOLS.values() if installed(tool)})
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return f"{next(names, platform.machine())}, one thread; Python {platform.python_version()}, {versions}."
 
 
 def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
@@ -827,7 +829,7 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
         "# Time to reach a given error",
         "",
         "Written by `scripts/compare_tools.py`, whose head says how: whole solve of one density at one time, quickest",
-        "setting of a short ladder that reaches the target, else (\"misses\") the one of the smallest error within",
+        'setting of a short ladder that reaches the target, else ("misses") the one of the smallest error within',
         f"{TIME_LIMIT:g} s and {MEMORY_LIMIT >> 30} GiB. Compilation and imports are not counted.",
         "The SciPy rows use fpsolve's own generator as their matrix.",
         "",
@@ -842,43 +844,47 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+SHORTEST = 1e-3  # seconds, the left end of the axis
 GOOD, BAD, OURS = "#4c78a8", "#d9d9d9", "#e45756"
 
 
 def draw(every: dict[str, Task], kept: dict[str, Any]) -> None:
     """One panel per task: seconds of every tool, on a logarithmic axis."""
-    figure, panels = plt.subplots(len(every), 1, figsize=(9.0, 2.45 * len(every) + 0.8), layout="constrained", sharex=True)
-    for panel, (name, task) in zip(np.atleast_1d(panels), every.items(), strict=True):
-        best = [entry for entry in entries(name, task, kept)]
+    size = (9.0, 2.05 * len(every) + 0.8)
+    figure, panels = plt.subplots(len(every), 1, figsize=size, layout="constrained", sharex=True)
+    for panel, (name, task) in zip(panels, every.items(), strict=True):
+        best = entries(name, task, kept)
         for row, entry in enumerate(best):
-            _bar(panel, row, entry, task)
+            _bar(panel, row, entry)
         panel.set_yticks(range(len(best)), [entry.tool for entry in best], fontsize=9)
-        panel.invert_yaxis()
-        panel.set_title(f"{task.title}: L1 error {task.target:g}", fontsize=10, loc="left")
+        panel.set_ylim(len(best) - 0.4, -0.6)
+        panel.set_title(f"{task.title}; target: L1 error {task.target:g}", fontsize=10, loc="left")
         panel.set_xscale("log")
-        panel.set_xlim(1e-3, 3e4)
+        panel.set_xlim(SHORTEST, 300.0 * TIME_LIMIT)  # room for the words
         panel.set_xticks([10.0**k for k in range(-3, 3)])
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(axis="x", alpha=0.3)
+        panel.axvline(TIME_LIMIT, color="#888888", linewidth=0.8, linestyle=":")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelbottom=True)
-    np.atleast_1d(panels)[-1].set_xlabel("processor time of the whole solve, compilation excluded [s]")
+    panels[-1].set_xlabel(
+        f"processor time of the whole solve, compilation excluded [s] (dotted: the limit, {TIME_LIMIT:g} s)"
+    )
     handles = [
         Patch(color=OURS, label="fpsolve"),
         Patch(color=GOOD, label="reaches the target"),
-        Patch(facecolor=BAD, edgecolor="#888888", hatch="///", label="misses it: the best error that it reaches"),
+        Patch(facecolor=BAD, edgecolor="#888888", hatch="///", label="misses it: the smallest error within the limits"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(HERE / "compare_tools.png", dpi=140)
 
 
-def _bar(panel: Any, row: int, entry: Entry, task: Task) -> None:
+def _bar(panel: Any, row: int, entry: Entry) -> None:
     found = entry.found
     if "error" not in found:
-        panel.text(1.2e-3, row, str(found["failed"]), va="center", fontsize=8, color="#777777", style="italic")
+        panel.text(1.2 * SHORTEST, row, str(found["failed"]), va="center", fontsize=8, color="#777777", style="italic")
         return
-    style = {"color": OURS if entry.tool == "fpsolve" else GOOD} if entry.reached else {
-        "facecolor": BAD, "edgecolor": "#888888", "hatch": "///"
-    }  # fmt: skip
+    colour = OURS if entry.tool == "fpsolve" else GOOD
+    style = {"color": colour} if entry.reached else {"facecolor": BAD, "edgecolor": "#888888", "hatch": "///"}
     panel.barh(row, found["seconds"], height=0.7, **style)
     words = f"{found['seconds']:.2g} s"
     if not entry.reached:
