@@ -272,7 +272,7 @@ class Tool:
     """A way to solve the tasks.
 
     package: what must be installed; ladder: task -> method -> settings in time, loose to tight; prepare: task, cells
-    along each axis, method, setting -> the solve. own: it compiles for each grid, in `prepare`.
+    along each axis, method, setting -> the solve. own: `prepare` does all that must be done once.
     """
 
     package: str
@@ -608,7 +608,8 @@ TOOLS = {
     "fpsolve": Tool("fpsolve", fpsolve_ladder, prepare_fpsolve),
     "py-pde": Tool("py-pde", py_pde_ladder, prepare_py_pde, own=True),
     "FiPy": Tool("fipy", fipy_ladder, prepare_fipy),
-    "fplanck": Tool("fplanck", fplanck_ladder, prepare_fplanck, note="diagonal D only"),
+    # (On the small copy of the well fplanck's rates, exponentials of the potential's steps, are beyond expm_multiply.)
+    "fplanck": Tool("fplanck", fplanck_ladder, prepare_fplanck, own=True, note="diagonal D only"),
     "PyDDM": Tool("pyddm", pyddm_ladder, prepare_pyddm, note="one dimension only"),
     "SciPy BDF": Tool(
         "scipy",
@@ -729,6 +730,8 @@ def climb(name: str, task: Task, tool: str, kept: dict[str, Any], again: bool) -
 def next_grid(task: Task, cells: int, error: float) -> int:
     """The grid on which an error of second order would be the target's; the finest if none is; 0 after that."""
     finer = [grid for grid in task.grids if grid > cells]
+    if not math.isfinite(error):  # failed: too coarse, perhaps
+        return finer[0] if finer else 0
     enough = (grid for grid in finer if error * (cells / grid) ** 2 <= task.target)
     return next(enough, finer[-1] if finer else 0)
 
