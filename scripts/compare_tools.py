@@ -809,7 +809,7 @@ def cells_of(entry: Entry, ours: float | None) -> tuple[str, ...]:
     found = entry.found
     if "error" not in found:
         return (entry.tool, str(found["failed"]), "", "", "", "", "")
-    slower = f"{found['seconds'] / ours:.2g}" if ours and entry.reached else "misses"
+    slower = "misses" if not entry.reached else f"{found['seconds'] / ours:.2g}" if ours else "-"
     smallest = "0" if found["smallest"] == 0.0 else f"{found['smallest']:.0e}"
     return (
         entry.tool, entry.setting, f"{found['error']:.1e}", f"{found['seconds']:.3g}", slower,
