@@ -37,6 +37,7 @@ SECONDS_PER_PRODUCT = 1e-5
 PASSES = 4  # products that the error estimate, clipping and balancing of a step are worth
 SUMMING = 1.2  # products that a term of a series is worth
 USUAL_ERROR = 1e-7  # of a step
+STEEP = 4.0  # rise of ln p at rest along an edge, from which the terms of a series in polynomials grow
 
 
 @final
@@ -174,7 +175,10 @@ def seconds_needed(generator: Generator, duration: float, steps: int) -> float:
     """
     numbers = 2 * generator.edges.origin.size + 4 * generator.grid.size
     radius, part = spectral_bound(generator), duration / steps
-    terms = min(polynomials_needed(0.5 * radius * part, USUAL_ERROR), hops_needed(generator.departure.max() * part))
+    steep = np.abs(generator.edges.exponent).max(initial=0.0) > STEEP
+    terms = hops_needed(float(generator.departure.max()) * part)
+    if not steep:
+        terms = min(terms, polynomials_needed(0.5 * radius * part, USUAL_ERROR))
     products = steps * (stages_needed(radius, part) + PASSES + SUMMING * terms)
     return products * (SECONDS_PER_PRODUCT + SECONDS_PER_NUMBER * numbers)
 
