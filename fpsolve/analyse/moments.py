@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fpsolve.model.grid import Axis, FloatArray, Grid
 
 
 def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean (axes,) and covariance (axes, axes) of the position, of the probability normalised to one.
 
-    Sums over cell centres: spectrally accurate for densities that are smooth and small at the walls.
+    Sums over cell centres: spectrally accurate for densities that are smooth and small at the walls. Not a number
+    where nothing is left.
     """
-    share = probability / probability.sum()
+    total = probability.sum()
+    if not total > 0.0:
+        return np.full(grid.dimensions, np.nan), np.full((grid.dimensions,) * 2, np.nan)
+    share = probability / total
     positions = grid.positions()
     mean = positions @ share
     centred = positions - mean[:, None]

@@ -267,7 +267,7 @@ class _Record:
             mass=mass,
             mean=series["mean"],
             covariance=series["covariance"],
-            observables={name: probability @ values / mass for name, values in self.fields.items()},
+            observables={name: _quotient(probability @ values, mass) for name, values in self.fields.items()},
             absorbed={gate: left[:, number] for number, gate in enumerate(generator.exits.gates)},
             outflow=series["outflow"],
             occupation={name: probability @ weight for name, weight in self.weights.items()},
@@ -281,3 +281,8 @@ class _Record:
             timeline=self.timeline,
             paces=tuple(moment.pace for moment in self.moments),
         )
+
+
+def _quotient(sums: FloatArray, mass: FloatArray) -> FloatArray:
+    """Means, not a number where nothing is left."""
+    return np.divide(sums, mass, out=np.full_like(sums, np.nan), where=mass > 0.0)
