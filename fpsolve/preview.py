@@ -80,6 +80,7 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
             _refuse_undefined(case.region(text, f"evolve.{key}").level, problem, f"evolve.{key}")
     if table.absorb:
         absorbed(generator, [case.region(text, "evolve.absorb") for text in table.absorb], "evolve.absorb")
+    _refuse_bad_times(problem, table.until or max(table.times or [0.0]))
     grid, available = problem.grid, memory_of_machine()
     each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
     if (table.saved + 1) * each > available:
@@ -89,6 +90,13 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
             f"This machine has {available / 2**30:.3g} GiB",
             f"Save at most {int(0.5 * available / each)}",
         )
+
+
+def _refuse_bad_times(problem: Problem, last: float) -> None:
+    """Look at a problem that changes in time where its noise jumps, and at the end."""
+    if problem.depends_on_time:
+        for time in (*(jump for jump in problem.course.jumps if jump < last), last):
+            problem.at(time)
 
 
 def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:

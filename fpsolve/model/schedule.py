@@ -132,7 +132,7 @@ class Stages(AbstractSchedule):
 
     def ends(self, clock: Clock | None) -> list[float]:
         """Times at which one stage gives way to the next."""
-        if not self.in_steps:
+        if not self.counts_steps:
             return list(self.ends_at)
         assert clock is not None
         return [clock.time(end) for end in self.ends_at]
