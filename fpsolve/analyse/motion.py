@@ -235,6 +235,7 @@ class _Record:
     wants_entropy: bool
     choice: Choice
     counts: Counts
+    counted: Counts = field(default_factory=Counts)  # up to the last moment
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
@@ -248,6 +249,7 @@ class _Record:
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
             row["entropy"] = np.array(entropy_to_rest(generator, probability))
+        self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
@@ -278,7 +280,7 @@ class _Record:
             mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0] - left[0].sum()).max()),
             smallest_density=float(density.min()),
             tail_mass=float(series["tail"].max()),
-            counts=self.counts,
+            counts=self.counted,
             choice=self.choice,
             timeline=self.timeline,
             paces=tuple(moment.pace for moment in self.moments),
