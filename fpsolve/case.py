@@ -96,6 +96,7 @@ class NoiseTable(Table):
 
     MODEL: ClassVar[type[AbstractNoise]]
 
+    kind: str
     learning_rate: Number | None = None
     injected: Number = 0.0
 

@@ -170,12 +170,12 @@ def _in_time(case: Case, report: Report, output: Path | None, progress: Progress
     except KeyboardInterrupt:
         if checkpoints is None:
             raise
-        raise _interrupted(checkpoints) from None
+        raise _interrupted(checkpoints, len(earlier.moments)) from None
 
 
-def _interrupted(checkpoints: Checkpoints) -> RunError:
-    """What is known is on disk."""
-    saved = checkpoints.write()
+def _interrupted(checkpoints: Checkpoints, before: int) -> RunError:
+    """What is known is on disk. before: how many saved times there were when the run began."""
+    saved = checkpoints.write() or before
     if not saved:
         return RunError("evolve", "interrupted before the first saved time", "", "Run it again")
     kept = f"{checkpoints.path} holds {saved} saved times"

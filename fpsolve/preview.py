@@ -19,6 +19,7 @@ from fpsolve.errors import CaseError
 from fpsolve.expect import refuse_malformed
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import Grid
+from fpsolve.model.initial import Saved
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
@@ -73,13 +74,19 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
     problem = generator.problem
     if case.initial is None:
         raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
+    last = table.until or max(table.times or [0.0])
     if case.start is not None:
         case.start.probability(problem)
+    if isinstance(case.start, Saved) and not min(table.times or [last]) > case.start.time:
+        key, found = ("until", f"it is {last:g}") if table.times is None else ("times", "the times begin too early")
+        required = f"The start was saved at t = {case.start.time:g}, from which the time goes on"
+        raise CaseError(f"evolve.{key}", found, required, "Give later times")
     for key in ("watch", "absorb"):
         for text in getattr(table, key):
             _refuse_undefined(case.region(text, f"evolve.{key}").level, problem, f"evolve.{key}")
     if table.absorb:
         absorbed(generator, [case.region(text, "evolve.absorb") for text in table.absorb], "evolve.absorb")
+    _refuse_bad_times(problem, last)
     grid, available = problem.grid, memory_of_machine()
     each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
     if (table.saved + 1) * each > available:
@@ -89,6 +96,13 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
             f"This machine has {available / 2**30:.3g} GiB",
             f"Save at most {int(0.5 * available / each)}",
         )
+
+
+def _refuse_bad_times(problem: Problem, last: float) -> None:
+    """Look at a problem that changes in time where its noise jumps, and at the end."""
+    if problem.depends_on_time:
+        for time in (*(jump for jump in problem.course.jumps if jump < last), last):
+            problem.at(time)
 
 
 def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:

@@ -32,6 +32,7 @@ StepperChoice: TypeAlias = Literal["auto", "implicit", "stabilised", "exponentia
 DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-5
 ROUNDING = 1e-9  # of a sum of probabilities given by hand
+TAIL = 1e-3  # of a start: so much of it may lie inside a region that absorbs, and is cut off
 
 
 @final
@@ -178,7 +179,7 @@ def _region(problem: Problem, given: Region | str, where: str = "evolve.watch") 
 
 
 def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
-    """The start; what lies in absorbing regions is gone at once, and what a saved one had lost stays lost."""
+    """The start, without a tail inside absorbing regions; what a saved one had lost stays lost."""
     gates, active = generator.exits.gates, generator.active
     if isinstance(initial, AbstractInitial):
         probability = initial.probability(generator.problem)
@@ -186,11 +187,12 @@ def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: flo
         probability = _given(initial, generator.grid)
     before = initial.absorbed if isinstance(initial, Saved) else {}
     left = np.array([before.get(gate, 0.0) for gate in gates])
-    inside = probability[~active].sum()
-    if inside > ROUNDING:
+    inside, total = probability[~active].sum(), probability.sum()
+    if inside > TAIL * total:
         found = f"{inside:.3g} of the probability starts inside a region that absorbs"
-        raise CaseError("initial", found, "All of it must start outside", "Move the start or shrink the region")
-    return Moment(time, np.where(active, probability, 0.0), left)
+        raise CaseError("initial", found, "It must start outside", "Move the start or shrink the region")
+    outside = np.where(active, probability, 0.0)
+    return Moment(time, outside if inside == 0.0 else outside * (total / outside.sum()), left)
 
 
 def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
@@ -233,6 +235,7 @@ class _Record:
     wants_entropy: bool
     choice: Choice
     counts: Counts
+    counted: Counts = field(default_factory=Counts)  # up to the last moment
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
@@ -246,6 +249,7 @@ class _Record:
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
             row["entropy"] = np.array(entropy_to_rest(generator, probability))
+        self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
@@ -276,7 +280,7 @@ class _Record:
             mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0] - left[0].sum()).max()),
             smallest_density=float(density.min()),
             tail_mass=float(series["tail"].max()),
-            counts=self.counts,
+            counts=self.counted,
             choice=self.choice,
             timeline=self.timeline,
             paces=tuple(moment.pace for moment in self.moments),

@@ -78,8 +78,12 @@ class Problem:
         return Problem(*self.whole, grid, self.time)
 
     def at(self, time: float) -> Problem:
-        """The same problem at another time."""
-        return Problem(*self.whole, self.grid, time)
+        """The same problem at another time. Raises CaseError, which names the time, where it is none then."""
+        try:
+            return Problem(*self.whole, self.grid, time)
+        except CaseError as error:
+            found = error.found if " at t = " in error.found else f"at t = {time:g} {error.found}"
+            raise CaseError(error.where, found, error.required, error.remedy) from None
 
     @cached_property
     def course(self) -> Course:
