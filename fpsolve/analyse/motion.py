@@ -139,8 +139,8 @@ def evolve(
     timeline = timeline_of(problem, absorb)
     generator = timeline.at(0.0)
     grid, problem = generator.grid, generator.problem
-    instants = _instants(until, save, times, initial.time if isinstance(initial, Saved) else 0.0)
-    moments = earlier.moments or (_first(generator, initial, float(instants[0])),)
+    instants = saved_times(until, save, times, initial.time if isinstance(initial, Saved) else 0.0)
+    moments = earlier.moments or (first_moment(generator, initial, float(instants[0])),)
     weights = {name: _region(problem, given).weights(grid) for name, given in (watch or {}).items()}
     choice = earlier.choice or choose(timeline, instants, tolerance, stepper)
     fields = {name: value(grid.positions()) for name, value in (observables or {}).items()}
@@ -178,8 +178,11 @@ def _region(problem: Problem, given: Region | str, where: str = "evolve.watch") 
     return problem.region(given, where) if isinstance(given, str) else given
 
 
-def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
-    """The start, without a tail inside absorbing regions; what a saved one had lost stays lost."""
+def first_moment(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
+    """The start, without a tail inside absorbing regions; what a saved one had lost stays lost.
+
+    Raises CaseError where more than a tail lies there, or the start is no probability on the grid.
+    """
     gates, active = generator.exits.gates, generator.active
     if isinstance(initial, AbstractInitial):
         probability = initial.probability(generator.problem)
@@ -206,7 +209,8 @@ def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
     return probability
 
 
-def _instants(until: float | None, save: int, times: Sequence[float] | None, start: float) -> FloatArray:
+def saved_times(until: float | None, save: int, times: Sequence[float] | None, start: float) -> FloatArray:
+    """The times that are saved, the start first. Raises CaseError where they make no sense."""
     if (until is None) == (times is None):
         found = "neither until nor times is given" if until is None else "both until and times are given"
         raise CaseError("evolve", found, "Exactly one of them is needed", "")

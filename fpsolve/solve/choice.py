@@ -43,7 +43,8 @@ def choose(timeline: Timeline, times: FloatArray, tolerance: float, wanted: Lite
         return Choice("implicit" if wanted == "auto" else wanted)
     generator = timeline.at(float(times[0]))
     costs = (_changing if timeline.changes else _constant)(generator, times, tolerance)
-    if elimination.memory_needed(generator.grid) > elimination.memory_of_machine():
+    room = elimination.memory_needed(generator.grid) + exponential.memory_needed(generator.grid)
+    if room > elimination.memory_of_machine():
         return Choice("stabilised", "matrices do not fit in memory")
     best, other = sorted(costs, key=lambda name: costs[name])
     words = f"about {costs[best]:.2g} s; {other} about {costs[other]:.2g} s"

@@ -20,7 +20,7 @@ import numpy as np
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import RunError
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.solve import elimination
 from fpsolve.solve.elimination import Resolvent
 from fpsolve.solve.krylov import LEAST_LAG, Basis
@@ -200,6 +200,11 @@ def span(allowed: float) -> float:
 
 def _digits(allowed: float) -> float:
     return float(np.clip(-np.log10(allowed), 3.0, 14.0))
+
+
+def memory_needed(grid: Grid) -> float:
+    """The memory [bytes] that a basis takes, beside the factors."""
+    return elimination.BYTES_PER_NUMBER * LARGEST_BASIS * grid.size
 
 
 def seconds_needed(generator: Generator, durations: FloatArray, allowed: float) -> float:
