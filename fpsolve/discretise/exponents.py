@@ -32,6 +32,7 @@ ROUGH_EXPONENT = 0.05
 JUMP = 0.02
 SMOOTH_EXPONENT = 1e-8
 MOST_HALVINGS = 30
+HALVES = np.array([[0, 1, 2], [2, 3, 4]])  # which of the five nodes of a panel are the three of either half
 
 
 @final
@@ -129,16 +130,23 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
 
     A jump takes one or two more panels at every halving, so that it is integrated to SMOOTH_EXPONENT wherever it lies.
     """
-    halves = np.zeros((2, start.shape[1]))
-    segment = np.repeat(np.arange(start.shape[1]), 2)
-    lower = np.tile([0.0, 0.5], start.shape[1])
-    for halving in range(1, MOST_HALVINGS + 1):
-        width = 0.5**halving
-        nodes = lower[:, None] + width * np.linspace(0.0, 1.0, 5)
-        points = start[:, segment, None] + displacement[:, segment, None] * nodes
+    count = start.shape[1]
+
+    def slopes(segment: IntArray, place: FloatArray) -> FloatArray:
+        """The remainder along segments (n,) at places in [0, 1], (n or 1, m), times the segment: (n, m)."""
+        step = displacement[:, segment, None]
+        points = start[:, segment, None] + step * place
         slope = sample(problem, points.reshape(len(start), -1)).slope
         assert slope is not None
-        values = (slope.reshape(points.shape) * displacement[:, segment, None]).sum(axis=0)
+        return np.asarray((slope.reshape(points.shape) * step).sum(axis=0))
+
+    halves = np.zeros((2, count))
+    segment, lower = np.repeat(np.arange(count), 2), np.tile([0.0, 0.5], count)
+    known = slopes(np.arange(count), np.linspace(0.0, 1.0, 5)[None])[:, HALVES].reshape(-1, 3)
+    for halving in range(1, MOST_HALVINGS + 1):
+        width = 0.5**halving
+        between = slopes(segment, lower[:, None] + width * np.array([0.25, 0.75]))
+        values = np.insert(known, [1, 2], between, axis=1)
         coarse = width / 6.0 * (values @ [1.0, 0.0, 4.0, 0.0, 1.0])
         fine = width / 12.0 * (values @ [1.0, 4.0, 2.0, 4.0, 1.0])
         open_ = ~(np.abs(fine - coarse) <= SMOOTH_EXPONENT * (1.0 + np.abs(fine)))
@@ -146,7 +154,7 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
         np.add.at(halves, ((lower[done] >= 0.5).astype(np.int64), segment[done]), fine[done])
         if not open_.any():
             break
-        segment = np.repeat(segment[open_], 2)
+        segment, known = np.repeat(segment[open_], 2), values[open_][:, HALVES].reshape(-1, 3)
         lower = (lower[open_, None] + 0.5 * width * np.array([0.0, 1.0])).ravel()
     return halves.sum(axis=0), halves[0], int(np.unique(segment[open_]).size) if open_.any() else 0
 
