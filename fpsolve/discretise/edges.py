@@ -165,18 +165,17 @@ def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[I
 
 def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> Edges:
     """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
-    index = problem.grid.indices().astype(np.float64)
     blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
-    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block), index) for block in blocks)
+    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block)) for block in blocks)
     return replace(edges, unresolved=unresolved)
 
 
-def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges, index: FloatArray) -> int:
-    """Fill in exponents, weights and rates; returns how many exponents are not resolved. index: of all cells."""
+def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> int:
+    """Fill in exponents, weights and rates; returns how many exponents are not resolved."""
     origin, end = edges.origin, edges.end
-    start, step = index[:, origin], edges.offsets.T.astype(np.float64)[:, edges.kind]
-    sides = (at_cells.take(origin), at_cells.take(end))
-    whole, half, unresolved = exponents(problem, start, step, sides)
+    start, step = np.empty((2, problem.grid.dimensions, origin.size))
+    kernels.segments(origin, edges.kind, edges.offsets, np.array(problem.grid.shape), start, step)
+    whole, half, unresolved = exponents(problem, start, step, (at_cells, origin, end))
     rise = np.zeros_like(whole)
     if not _has_equal_lengths(problem):
         first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
@@ -222,6 +221,8 @@ def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight
 
 def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own shape)."""
+    if cuts.cell.size == 0:
+        return Exits(cuts.cell, cuts.displacement, cuts.fraction, cuts.weight, cuts.axis, cuts.gate, cuts.gates, 0)
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
     whole, half, unresolved = exponents(problem, start, steps)

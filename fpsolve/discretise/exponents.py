@@ -16,11 +16,12 @@ the volume is one more known potential, so that the discrete density at rest is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from fpsolve.discretise import kernels
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
 from fpsolve.model.symmetric import absolute
@@ -46,10 +47,9 @@ class Sample:
     potential: FloatArray | None
     slope: FloatArray | None
 
-    def take(self, cells: IntArray) -> Sample:
-        """The sample at some of the points."""
-        potential = None if self.potential is None else self.potential[cells]
-        return Sample(potential, None if self.slope is None else self.slope[:, cells])
+
+# What is known at some points, and which of them are the two ends of every segment.
+Ends: TypeAlias = tuple[Sample, IntArray, IntArray]
 
 
 def sample(problem: Problem, index: FloatArray) -> Sample:
@@ -87,7 +87,7 @@ def sample_cells(problem: Problem) -> Sample:
 
 
 def exponents(
-    problem: Problem, start: FloatArray, displacement: FloatArray, sides: tuple[Sample, Sample] | None = None
+    problem: Problem, start: FloatArray, displacement: FloatArray, ends: Ends | None = None
 ) -> tuple[FloatArray, FloatArray, int]:
     """phi(1) and phi(1/2) along segments, and how many of them are not resolved.
 
@@ -95,15 +95,16 @@ def exponents(
     Simpson's rule; phi(1/2) integrates the same parabola: (5 b(0) + 8 b(1/2) - b(1)) / 24. A circulation counts as
     straight there: phi(1/2) - phi(1)/2 is the bulge of ln P at rest.
     """
-    first, last = sides or (sample(problem, start), sample(problem, start + displacement))
-    whole, half, midway = (np.zeros(start.shape[1]) for _ in range(3))
-    rough = np.zeros(start.shape[1], dtype=np.bool_)
-    for piece in pieces(rough.size):
+    count = start.shape[1]
+    known, origin, end = ends or _ends(problem, start, displacement)
+    whole, half, midway, rough = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.bool_)
+    for piece in pieces(count):
         step = displacement[:, piece]
         middle = sample(problem, start[:, piece] + 0.5 * step)
-        if first.slope is not None and middle.slope is not None and last.slope is not None:
-            slopes = (first.slope[:, piece], middle.slope, last.slope[:, piece])
-            whole[piece], half[piece], rough[piece] = _simpson(*((slope * step).sum(axis=0) for slope in slopes))
+        if known.slope is not None and middle.slope is not None:
+            slopes, limits = (known.slope, middle.slope), (ROUGH_EXPONENT, JUMP, SMOOTH_EXPONENT)
+            found = whole[piece], half[piece], rough[piece]
+            kernels.integrate(origin[piece], end[piece], step, *slopes, *limits, *found)
         if middle.potential is not None:
             midway[piece] = middle.potential
     unresolved = 0
@@ -111,18 +112,17 @@ def exponents(
         whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
     if circulates(problem):
         half = 0.5 * whole
-    if first.potential is not None and last.potential is not None:
-        whole += last.potential - first.potential
-        half += midway - first.potential
+    if known.potential is not None:
+        below = known.potential[origin]
+        whole += known.potential[end] - below
+        half += midway - below
     return whole, half, unresolved
 
 
-def _simpson(b0: FloatArray, b1: FloatArray, b2: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """The integrals of a parabola over a segment and its first half, and whether it is too rough for that."""
-    whole, half = (b0 + 4.0 * b1 + b2) / 6.0, (5.0 * b0 + 8.0 * b1 - b2) / 24.0
-    bend = np.abs(whole - 0.5 * (b0 + b2))
-    jumps = bend > np.maximum(JUMP * (np.abs(b0) + np.abs(b2)), SMOOTH_EXPONENT)
-    return whole, half, (bend > ROUGH_EXPONENT) | jumps
+def _ends(problem: Problem, start: FloatArray, displacement: FloatArray) -> Ends:
+    """The ends of segments, sampled."""
+    number = np.arange(start.shape[1])
+    return sample(problem, np.hstack([start, start + displacement])), number, number + number.size
 
 
 def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> tuple[FloatArray, FloatArray, int]:
@@ -209,7 +209,7 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
         slope += at_cells.slope
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
-    return slope, in_pieces(absolute, np.array([grid.differences(row) for row in slope]))
+    return slope, absolute(grid.differences(slope))
 
 
 def cells_across(problem: Problem) -> dict[str, float]:

@@ -23,10 +23,15 @@ def curvature_share(z):  # type: ignore[no-untyped-def]
 
     Closed form 12 (z/2 coth(z/2) - 1) / z**2, z/2 coth(z/2) = B(z) + z/2; its series where that cancels.
     """
-    size = abs(z)
+    return _share(abs(z), bernoulli(abs(z)))
+
+
+@njit(cache=True)
+def _share(size, least):  # type: ignore[no-untyped-def]
+    """The same, where least = B(size) is known."""
     if size < 0.05:
-        return 1.0 - z * z / 60.0
-    return 12.0 * (bernoulli(size) + 0.5 * size - 1.0) / (z * z)
+        return 1.0 - size * size / 60.0
+    return 12.0 * (least + 0.5 * size - 1.0) / (size * size)
 
 
 @njit(cache=True)
@@ -60,13 +65,48 @@ def conductances(whole, half, curvature, circulating):  # type: ignore[no-untype
     however large Z is. B(-Z) in its place adds weight q**2 c**2 / 12, which is never negative, so that every barrier
     comes out too low: by 12 of 50 in ln(time) where q and c reach 4. Bulge and curvature are those of ln p at rest.
     """
-    common = math.exp(curvature_share(whole) * (half - 0.5 * whole + curvature / 24.0))
+    size = abs(whole)
+    least = bernoulli(size)
+    common = math.exp(_share(size, least) * (half - 0.5 * whole + curvature / 24.0))
+    if circulating == 0.0:
+        return common * (least + max(whole, 0.0)), common * (least + max(-whole, 0.0))
     forward = backward = common
     for z in (whole - circulating, circulating):
         least = bernoulli(abs(z))
         forward *= least + max(z, 0.0)
         backward *= least + max(-z, 0.0)
     return forward, backward
+
+
+@njit(cache=True)
+def segments(origin, kind, offsets, shape, start, step):  # type: ignore[no-untyped-def]
+    """Fill start and step of edges, (axes, edges), in index units; offsets: (kinds, axes)."""
+    for edge in range(origin.size):
+        rest, along = origin[edge], kind[edge]
+        for axis in range(shape.size - 1, -1, -1):
+            above = rest // shape[axis]
+            start[axis, edge] = rest - above * shape[axis]
+            step[axis, edge] = offsets[along, axis]
+            rest = above
+
+
+@njit(cache=True)
+def integrate(origin, end, step, slope, middle, largest, jump, smooth, whole, half, rough):  # type: ignore[no-untyped-def]
+    """Fill in the integrals of parabolas over segments and their first halves, and which are too rough for that.
+
+    slope: (axes, points), at points of which origin and end are two for every segment; middle: (axes, segments).
+    """
+    for edge in range(origin.size):
+        b0 = b1 = b2 = 0.0
+        for axis in range(step.shape[0]):
+            along = step[axis, edge]
+            b0 += slope[axis, origin[edge]] * along
+            b1 += middle[axis, edge] * along
+            b2 += slope[axis, end[edge]] * along
+        whole[edge] = (b0 + 4.0 * b1 + b2) / 6.0
+        half[edge] = (5.0 * b0 + 8.0 * b1 - b2) / 24.0
+        bend = abs(whole[edge] - 0.5 * (b0 + b2))
+        rough[edge] = bend > largest or bend > max(jump * (abs(b0) + abs(b2)), smooth)
 
 
 @njit(cache=True)

@@ -36,13 +36,8 @@ def absolute(matrices: FloatArray) -> FloatArray:
 
     A diagonal that outweighs the rest of its rows and has one sign is that of all eigenvalues (Gershgorin 1931).
     """
-    symmetric = 0.5 * (matrices + matrices.swapaxes(0, 1))
-    diagonal = np.einsum("iip->ip", symmetric)
-    rest = np.abs(symmetric).sum(axis=1) - np.abs(diagonal)
-    sign = (diagonal > rest).all(axis=0).astype(np.float64) - (diagonal < -rest).all(axis=0)
-    out, mixed = symmetric * sign, sign == 0.0
-    values, vectors = eigen(symmetric[..., mixed])
-    out[..., mixed] = composed(np.abs(values), vectors)
+    out = np.empty(matrices.shape)
+    _absolute(matrices, out)
     return out
 
 
@@ -125,6 +120,32 @@ def _diagonalise(a, v):  # type: ignore[no-untyped-def]
                     v[k, p], v[k, q] = cosine * first - sine * second, sine * first + cosine * second
         if not turned:
             return
+
+
+@njit(cache=True, nogil=True)
+def _absolute(matrices, out):  # type: ignore[no-untyped-def]
+    axes = matrices.shape[0]
+    a, v = np.empty((axes, axes)), np.empty((axes, axes))
+    for point in range(matrices.shape[2]):
+        _load(matrices, point, a)
+        up = down = True
+        for i in range(axes):
+            rest = 0.0
+            for j in range(axes):
+                rest += abs(a[i, j]) if j != i else 0.0
+            up, down = up and a[i, i] > rest, down and a[i, i] < -rest
+        if up or down:
+            for i in range(axes):
+                for j in range(axes):
+                    out[i, j, point] = a[i, j] if up else -a[i, j]
+            continue
+        _diagonalise(a, v)
+        for i in range(axes):
+            for j in range(axes):
+                total = 0.0
+                for k in range(axes):
+                    total += v[i, k] * abs(a[k, k]) * v[j, k]
+                out[i, j, point] = total
 
 
 @njit(cache=True, nogil=True)
