@@ -209,7 +209,8 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
         slope += at_cells.slope
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
-    return slope, absolute(grid.differences(slope))
+    hessian = grid.differences(slope)
+    return slope, absolute(hessian, out=hessian)
 
 
 def cells_across(problem: Problem) -> dict[str, float]:

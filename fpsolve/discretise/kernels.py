@@ -79,6 +79,47 @@ def conductances(whole, half, curvature, circulating):  # type: ignore[no-untype
 
 
 @njit(cache=True)
+def pairs(weights, offset, shape, periodic, origin, end, mean, times):  # type: ignore[no-untyped-def]
+    """Fill origin, end and mean weight of the edges along one offset, sorted by origin; returns their number.
+
+    offset, shape, periodic: of three axes; times: (cells,), is raised by the number of edges with that origin.
+    """
+    count = cell = 0
+    for i in range(shape[0]):
+        a = _moved(i + offset[0], shape[0], periodic[0])
+        for j in range(shape[1]):
+            b = _moved(j + offset[1], shape[1], periodic[1])
+            for k in range(shape[2]):
+                c = _moved(k + offset[2], shape[2], periodic[2])
+                if a >= 0 and b >= 0 and c >= 0:
+                    other = (a * shape[1] + b) * shape[2] + c
+                    weight = 0.5 * (weights[cell] + weights[other])
+                    if weight > 0.0 and other != cell:
+                        origin[count], end[count], mean[count] = cell, other, weight
+                        times[cell] += 1
+                        count += 1
+                cell += 1
+    return count
+
+
+@njit(cache=True)
+def _moved(index, cells, periodic):  # type: ignore[no-untyped-def]
+    """An index inside the axis; -1 where it is outside."""
+    if periodic:
+        return index % cells
+    return index if 0 <= index < cells else -1
+
+
+@njit(cache=True)
+def merge(origin, end, mean, number, place, to_origin, to_end, to_kind, to_weight):  # type: ignore[no-untyped-def]
+    """Put the edges along offset `number` among all; place: (cells,), where the next one with that origin goes."""
+    for edge in range(origin.size):
+        to = place[origin[edge]]
+        to_origin[to], to_end[to], to_kind[to], to_weight[to] = origin[edge], end[edge], number, mean[edge]
+        place[origin[edge]] += 1
+
+
+@njit(cache=True)
 def segments(origin, kind, offsets, shape, start, step):  # type: ignore[no-untyped-def]
     """Fill start and step of edges, (axes, edges), in index units; offsets: (kinds, axes)."""
     for edge in range(origin.size):
@@ -111,10 +152,17 @@ def integrate(origin, end, step, slope, middle, largest, jump, smooth, whole, ha
 
 @njit(cache=True)
 def rates(weight, whole, half, curvature, circulating, forward, backward):  # type: ignore[no-untyped-def]
-    """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole)."""
+    """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole).
+
+    Returns the first edge of which one is not finite, -1 where there is none.
+    """
+    bad = -1
     for edge in range(weight.size):
         out, back = conductances(whole[edge], half[edge], curvature[edge], circulating[edge])
         forward[edge], backward[edge] = weight[edge] * out, weight[edge] * back
+        if bad < 0 and not math.isfinite(forward[edge] + backward[edge]):
+            bad = edge
+    return bad
 
 
 @njit(cache=True)
@@ -154,6 +202,14 @@ def collect(origin, end, current, out):  # type: ignore[no-untyped-def]
     for edge in range(origin.size):
         out[origin[edge]] -= current[edge]
         out[end[edge]] += current[edge]
+
+
+@njit(cache=True)
+def depart(origin, end, forward, backward, out):  # type: ignore[no-untyped-def]
+    """Add the rates out of every cell."""
+    for edge in range(origin.size):
+        out[origin[edge]] += forward[edge]
+        out[end[edge]] += backward[edge]
 
 
 @njit(cache=True)

@@ -31,14 +31,16 @@ def composed(values: FloatArray, vectors: FloatArray) -> FloatArray:
     return out
 
 
-def absolute(matrices: FloatArray) -> FloatArray:
+def absolute(matrices: FloatArray, out: FloatArray | None = None) -> FloatArray:
     """|symmetric part| of matrices, |.| acting on the eigenvalues; those are needed only where signs may differ.
+
+    out: written to, and may be the same array.
 
     A diagonal that outweighs the rest of its rows and has one sign is that of all eigenvalues (Gershgorin 1931).
     """
-    out = np.empty(matrices.shape)
-    _absolute(matrices, out)
-    return out
+    result = np.empty(matrices.shape) if out is None else out
+    _absolute(matrices, result)
+    return result
 
 
 def divergence(factors: FloatArray, vectors: FloatArray, slopes: FloatArray) -> FloatArray:
@@ -141,11 +143,11 @@ def _absolute(matrices, out):  # type: ignore[no-untyped-def]
             continue
         _diagonalise(a, v)
         for i in range(axes):
-            for j in range(axes):
+            for j in range(i + 1):
                 total = 0.0
                 for k in range(axes):
                     total += v[i, k] * abs(a[k, k]) * v[j, k]
-                out[i, j, point] = total
+                out[i, j, point] = out[j, i, point] = total
 
 
 @njit(cache=True, nogil=True)
