@@ -123,12 +123,15 @@ def merge(origin, end, mean, number, place, to_origin, to_end, to_kind, to_weigh
 def segments(origin, kind, offsets, shape, start, step):  # type: ignore[no-untyped-def]
     """Fill start and step of edges, (axes, edges), in index units; offsets: (kinds, axes)."""
     for edge in range(origin.size):
-        rest, along = origin[edge], kind[edge]
+        rest, along, again = origin[edge], kind[edge], edge > 0 and origin[edge] == origin[edge - 1]
         for axis in range(shape.size - 1, -1, -1):
-            above = rest // shape[axis]
-            start[axis, edge] = rest - above * shape[axis]
             step[axis, edge] = offsets[along, axis]
-            rest = above
+            if again:  # most of the time; divisions take long
+                start[axis, edge] = start[axis, edge - 1]
+            else:
+                above = rest // shape[axis]
+                start[axis, edge] = rest - above * shape[axis]
+                rest = above
 
 
 @njit(cache=True)
