@@ -140,8 +140,11 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     for offset, weights in lattice(problem):
         offsets.append(offset)
         inner.append(_pairs(problem.grid, offset, weights, times))
-        outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
+        outer += [] if problem.grid.closed else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
     edges = _with_rates(problem, at_cells, shape, _merged(np.array(offsets), inner, times))
+    if not outer:
+        nothing, nowhere = np.zeros(0, dtype=np.int64), np.zeros((0, problem.grid.dimensions), dtype=np.int64)
+        return edges, Exits(nothing, nowhere, np.zeros(0), np.zeros(0), nothing, nothing, (), 0)
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
     return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
 
@@ -167,9 +170,8 @@ def _merged(offsets: IntArray, pairs: list[Pairs], times: IntArray) -> Edges:
 
 
 def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Cell, offset and weight where an offset leaves the box, unless it is closed."""
-    outside = np.zeros(0, dtype=np.bool_) if problem.grid.closed else ~problem.grid.neighbours(offset)[1]
-    cells = np.flatnonzero(outside & (weights[: outside.size] > 0.0))
+    """Cell, offset and weight where an offset leaves the box."""
+    cells = np.flatnonzero(~problem.grid.neighbours(offset)[1] & (weights > 0.0))
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
@@ -230,8 +232,6 @@ def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight
 
 def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own shape)."""
-    if cuts.cell.size == 0:
-        return Exits(cuts.cell, cuts.displacement, cuts.fraction, cuts.weight, cuts.axis, cuts.gate, cuts.gates, 0)
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
     whole, half, unresolved = exponents(problem, start, steps)
