@@ -73,7 +73,8 @@ def _density_sample(problem: Problem, index: FloatArray) -> Sample:
 
     def slope(index: FloatArray) -> FloatArray:
         assert exponent.remainder is not None
-        return exponent.remainder(grid.positions(index)) * grid.stretch(index)
+        widths = grid.spacings[:, None] if grid.even else grid.stretch(index)
+        return exponent.remainder(grid.positions(index)) * widths
 
     return Sample(
         None if exponent.potential is None else in_pieces(potential, index),

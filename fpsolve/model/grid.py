@@ -255,8 +255,10 @@ class Grid:
         """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
         if index is None:
             return self._over_box([axis.centres for axis in self.axes])
-        columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, index, strict=True)]
-        return np.array(columns)
+        places = np.empty(index.shape)
+        for number, axis in enumerate(self.axes):
+            places[number] = axis.position(np.asarray(index[number], dtype=np.float64))
+        return places
 
     def stretch(self, index: FloatArray | None = None) -> FloatArray:
         """Local cell widths along each axis [length], (axes, points); of all cells when no index is given."""
