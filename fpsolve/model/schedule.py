@@ -331,7 +331,8 @@ class Course:
 
     def at(self, time: float) -> dict[str, float]:
         """All numbers at a time."""
-        step = None if self.clock is None else self.clock.steps(time)
+        counted = self.clock is not None and any(values.counts_steps for values in self.schedules.values())
+        step = self.clock.steps(time) if self.clock is not None and counted else None
         return {name: values(time, step) for name, values in self.schedules.items()}
 
     def steps(self, times: FloatArray) -> FloatArray | None:

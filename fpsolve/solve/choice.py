@@ -56,7 +56,7 @@ def _constant(generator: Generator, times: FloatArray, tolerance: float) -> dict
     durations, share = times[1:] - times[0], tolerance / (times.size - 1)
     return {
         "exponential": exponential.seconds_needed(generator, durations, share),
-        "stabilised": stabilised.seconds_needed(generator, float(durations[-1]), times.size - 1),
+        "stabilised": stabilised.seconds_needed(generator, float(durations[-1]), times.size - 1, share),
     }
 
 
@@ -71,5 +71,5 @@ def _changing(generator: Generator, times: FloatArray, tolerance: float) -> dict
     return {
         "implicit": steps["implicit"] * (5.0 * matrix + SOLVES_PER_STEP * solve),
         "stabilised": 2.0 * made * steps["stabilised"]
-        + stabilised.seconds_needed(generator, duration, round(steps["stabilised"])),
+        + stabilised.seconds_needed(generator, duration, round(steps["stabilised"]), tolerance / steps["stabilised"]),
     }

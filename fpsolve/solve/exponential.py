@@ -37,7 +37,7 @@ LARGEST_BLOCK = 2**25  # numbers in the states that are made at a time
 FRACTIONS = 0.5 ** np.arange(6.0, 0.0, -1.0)  # of a duration that is out of reach, tried instead
 MOST_PARTS = 1e9  # of a duration
 NEGLIGIBLE = 1e-14  # of the largest entry: smaller negative ones are rounding
-SECONDS_PER_BASIS = 0.02  # of small matrices
+SECONDS_PER_BASIS = 0.005  # of small matrices
 SECONDS_PER_PRODUCT = 1e-9  # of all that is done with a basis in one solve, for each number in it
 
 
