@@ -239,7 +239,7 @@ class _Record:
     wants_entropy: bool
     choice: Choice
     counts: Counts
-    counted: Counts = field(default_factory=Counts)  # up to the last moment
+    counted: Counts = field(default_factory=Counts)  # up to the last moment from which a march can go on
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
@@ -253,7 +253,8 @@ class _Record:
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
             row["entropy"] = np.array(entropy_to_rest(generator, probability))
-        self.counted = replace(self.counts)
+        if moment.pace is not None:
+            self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
