@@ -12,13 +12,16 @@ from fpsolve.model.grid import Axis, FloatArray, Grid
 def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean (axes,) and covariance (axes, axes) of the position, of the probability normalised to one.
 
+    nan where nothing is left.
+
     Sums over cell centres: spectrally accurate for densities that are smooth and small at the walls.
     """
     box, axes = grid.shaped(probability), range(grid.dimensions)
     total = box.sum()
 
     def marginal(*kept: int) -> FloatArray:
-        return np.asarray(box.sum(axis=tuple(axis for axis in axes if axis not in kept)) / total)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(box.sum(axis=tuple(axis for axis in axes if axis not in kept)) / total)
 
     mean = np.array([grid.axes[axis].centres @ marginal(axis) for axis in axes])
     away = [grid.axes[axis].centres - mean[axis] for axis in axes]
