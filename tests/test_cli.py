@@ -142,7 +142,7 @@ def test_run_prints_the_page(well):
 
 
 def test_progress_goes_to_standard_error(well):
-    result = quick(well)
+    result = quick(well, "--set", "evolve.stepper=implicit")
     stages = [line for line in result.stderr.splitlines() if not line.endswith("%")]
     assert stages == [
         f"fpsolve: {stage}"

@@ -12,13 +12,13 @@ from problems import QUARTIC, along, box, curved_valley, free, rotated_quartic, 
 from fpsolve.analyse import currents
 from fpsolve.analyse.currents import current_density
 from fpsolve.analyse.escape import DEFINITIONS, escape, escape_times
+from fpsolve.analyse.motion import evolve
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import ConstantNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import point_weights
-from fpsolve.solve.evolve import evolve
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.passage import absorbed, outflow
 from fpsolve.solve.reactive import Reactive
@@ -220,7 +220,7 @@ def test_when_quasi_equilibrium_sets_in(depth, valley):
     weights = np.ones(100) if valley is None else problem.region(valley).weights(problem.grid)
     times = np.concatenate([[0.0], np.arange(1, 401) * 0.01 * found.running.onset / 2.0])
     source = point_weights(problem.grid, (-1.0,), "start").inject(100)
-    states = [moment.probability for moment in evolve(killed, source, times, 1e-9)][1:]
+    states = evolve(killed, source, times=times[1:], tolerance=1e-9, stepper="implicit").probability[1:]
     ratios = np.array([(weights @ state) / killed.flux(state, weights) for state in states])
     off = np.abs(ratios / found.times["running_flux"].value - 1.0) > 0.01
     onset = times[1:][np.flatnonzero(off)[-1]]

@@ -269,7 +269,8 @@ def test_refused(given, message):
          "finite number, 0 or more."),
         (ConstantNoise(temperature=1.0, injected=0.5), "noise.injected: there is no learning rate. Injected noise acts "
          "once in every SGD step. Add noise.learning_rate."),
-        (HessianNoise(learning_rate="0.1*exp(-t)*(t - 3)", batch_size=1), "noise.learning_rate: it is -0.3 at t = 0"),
+        (HessianNoise(learning_rate="0.1*exp(-t)*(t - 3)", batch_size=1), "noise.learning_rate: it is -0.0135335. It "
+         "must be a finite number above 0."),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_at_their_time(noise, message):

@@ -119,7 +119,7 @@ def test_variables_of_one_dimension(well):
     assert {name for name in file.data_vars if file[name].dims == ("x",)} == fields
     assert {name for name in file.data_vars if file[name].dims == ("time", "x")} == {"density", "current_x"}
     assert {name for name in file.data_vars if file[name].dims == ("time",)} == {
-        "mass", "mean_x", "covariance_xx", "relative_entropy", "march_step", "march_first_step",
+        "mass", "mean_x", "covariance_xx", "relative_entropy",
         "mean_loss", "mean_distance", "occupation_left", "flux_left",
         "occupation_x > 1\N{DIVISION SLASH}2", "flux_x > 1\N{DIVISION SLASH}2",
     }  # fmt: skip

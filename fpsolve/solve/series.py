@@ -141,7 +141,7 @@ def spectral_bound(generator: Generator) -> float:
 
 def polynomials_needed(half: float, error: float) -> float:
     """About the number of terms in polynomials that leaves out this error; half: time * radius / 2."""
-    figures = math.log(1.0 / error)
+    figures = math.log(1.0 / min(error, 0.5))
     return 0.5 * (figures + math.sqrt(figures * (figures + 8.0 * half)))
 
 
