@@ -11,7 +11,7 @@ settings in time. A method stays on a grid while its error still falls by a tent
 would need next, and is done when it reaches the target or a finer grid no longer helps. The quickest setting that
 reaches the target is the tool's entry, or else the one of the smallest error.
 
-Every setting runs in an interpreter of its own on one thread. It solves a small copy of the problem first (imports,
+Every method runs in an interpreter of its own on one thread. It solves a small copy of the problem first (imports,
 compilation: "first run"), then the whole problem from its description to the density, assembly included; the median
 of up to five runs counts. py-pde compiles anew for every grid: there the compiled stepper is called on the same grid
 first, and only its second run is timed. Seconds are of the processor, which other work on the machine does not
@@ -25,6 +25,9 @@ schemes mean the one and some the other.
 from __future__ import annotations
 
 import argparse
+import cProfile
+import ctypes
+import gc
 import importlib.metadata
 import inspect
 import itertools
@@ -32,11 +35,13 @@ import json
 import math
 import os
 import platform
+import pstats
 import resource
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,17 +61,20 @@ from matplotlib.ticker import NullLocator
 from scipy.special import ndtr
 
 import fpsolve
+from fpsolve.discretise.stencil import Stencil
+from fpsolve.solve.elimination import Resolvent
+from fpsolve.solve.krylov import Basis
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "results" / "compare_tools"
-TIME_LIMIT = 60.0  # seconds of processor time of one timed run
+TIME_LIMIT = (60.0, 60.0, 180.0)  # seconds of processor time of one timed run, by the number of axes
 PATIENCE = 1200.0  # seconds of wall time of one process, compilation included
 MEMORY_LIMIT = 14 * 2**30  # bytes of address space of one process
 RUNS, ENOUGH = 5, 3.0  # timed runs at most; no further one after this many seconds
 STAGNANT = 0.9  # a tighter setting or finer grid that leaves more of the error than this share does not help
 SMALL = (32, 32, 10)  # cells per axis of the copy that compiles, by the number of axes
 LINE = (200, 250, 320, 400, 500, 640, 800, 1000, 1280, 1600, 2000, 2560, 3200)
-PLANE = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+PLANE = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 SPACE = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -99,6 +107,11 @@ class Task:
     start: OfAxes
     averages: OfAxes
     values: OfAxes
+
+    @property
+    def limit(self) -> float:
+        """Seconds of processor time that one run may take."""
+        return TIME_LIMIT[len(self.names) - 1]
 
     @property
     def constant(self) -> bool:
@@ -301,20 +314,17 @@ def problem_of(task: Task, cells: int) -> fpsolve.Problem:
 
 def fpsolve_ladder(task: Task) -> dict[str, tuple[float, ...]]:
     """Every stepper there is; the tolerance bounds the error in time, which is usually far smaller."""
-    steppers = ("auto", "implicit", "stabilised", "exponential")
-    known = "stepper" in inspect.signature(fpsolve.evolve).parameters
-    return {name: tolerances(task, 100.0, 10.0, 3.0, 1.0, 0.3) for name in (steppers if known else ("implicit",))}
+    loose = tolerances(task, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+    return dict.fromkeys(("auto", "implicit", "stabilised", "exponential"), loose)
 
 
 def prepare_fpsolve(task: Task, cells: int, method: str, setting: float) -> Solve:
     """The public call."""
-    known = "stepper" in inspect.signature(fpsolve.evolve).parameters
-    choice: dict[str, Any] = {"stepper": method} if known else {}
 
     def solve() -> tuple[Axes, Array]:
         problem, centres = problem_of(task, cells), task.centres(cells)
         start = task.initial(centres).ravel()
-        motion = fpsolve.evolve(problem, start, times=[task.time], tolerance=setting, **choice)
+        motion = fpsolve.evolve(problem, start, times=[task.time], tolerance=setting, stepper=method)
         return centres, motion.probability[-1].reshape((cells,) * len(centres))
 
     return solve
@@ -383,9 +393,10 @@ def prepare_crank_nicolson(task: Task, cells: int, method: str, setting: float) 
 def prepare_py_pde(task: Task, cells: int, method: str, setting: float) -> Solve:
     """The equation as expressions. The walls hold p = 0: p is negligible there.
 
-    On a line the stiff integrator LSODA with its banded Jacobian (both documented options of the SciPy solver) is
-    also offered, elsewhere BDF with the pattern of the Jacobian; py-pde's own implicit solvers iterate on the step
-    equation and need steps as short as the explicit ones. The explicit one is the adaptive Runge-Kutta-Fehlberg.
+    Explicit: the adaptive Runge-Kutta-Fehlberg, and Euler with the longest stable steps, here as many as `setting`
+    times the least. On a line the stiff integrator LSODA with its banded Jacobian (both documented options of the SciPy
+    solver) is also offered, in a plane BDF with the pattern of the Jacobian; py-pde's own implicit solvers iterate on
+    the step equation and need steps as short as the explicit ones.
     """
     import pde
 
@@ -405,8 +416,12 @@ def prepare_py_pde(task: Task, cells: int, method: str, setting: float) -> Solve
     equation = pde.PDE({"p": " + ".join(terms)}, bc={"value": 0})
     centres = tuple(grid.axes_coords)
     start = pde.ScalarField(grid, task.initial(centres) / grid.cell_volumes)
+    step = 1e-6 * task.time
     if method == "Runge-Kutta 4(5)":
         solver = pde.RungeKuttaSolver(equation, backend="numba", adaptive=True, tolerance=setting)
+    elif method == "Euler":
+        solver = pde.EulerSolver(equation, backend="numba")
+        step = task.time / math.ceil(setting * stable_steps(task, cells))
     else:
         # Errors are allowed where p is small: its largest value sets the scale.
         options: dict[str, Any] = {"rtol": setting, "atol": 1e-3 * setting * float(start.data.max())}
@@ -415,8 +430,8 @@ def prepare_py_pde(task: Task, cells: int, method: str, setting: float) -> Solve
         else:
             options |= {"method": "BDF", "jac_sparsity": stencil(cells, len(task.names), task.tensor)}
         solver = pde.ScipySolver(equation, backend="numba", **options)
-    stepper = solver.make_stepper(start, dt=1e-6 * task.time)
-    stepper(start.copy(), 0.0, 2e-6 * task.time)  # compiles
+    stepper = solver.make_stepper(start, dt=step)
+    stepper(start.copy(), 0.0, 2.0 * step)  # compiles
 
     def solve() -> tuple[Axes, Array]:
         state = start.copy()
@@ -424,6 +439,17 @@ def prepare_py_pde(task: Task, cells: int, method: str, setting: float) -> Solve
         return centres, np.array(state.data)
 
     return solve
+
+
+def stable_steps(task: Task, cells: int) -> float:
+    """How many steps of Euler's rule with central differences are just stable (constant D): diffusion, then drift."""
+    points = np.ix_(*task.centres(cells))
+    largest = [float(task.diffusion[axis][axis]) for axis in range(len(points))]
+    widths = [(high - low) / cells for low, high in task.box]
+    spread = sum(2.0 * d / width**2 for d, width in zip(largest, widths, strict=True))
+    least = np.linalg.eigvalsh(np.array(task.diffusion, dtype=float))[0]
+    carried = sum(np.max(task.evaluate(entry, points) ** 2) for entry in task.drift) / (2.0 * least)
+    return task.time * max(spread, float(carried))
 
 
 def stencil(cells: int, axes: int, corners: bool) -> Any:
@@ -438,7 +464,8 @@ def stencil(cells: int, axes: int, corners: bool) -> Any:
 def prepare_fipy(task: Task, cells: int, method: str, setting: float) -> Solve:
     """Finite volumes: the exponential scheme with implicit Euler, or central differences with Crank-Nicolson.
 
-    Direct solution on a line, BiCGSTAB with incomplete LU elsewhere (FiPy would repeat the LU every step).
+    Direct solution on a line, BiCGSTAB elsewhere (FiPy would repeat the LU every step; an incomplete LU takes longer
+    than it saves). With a tensor every step is swept three times, since FiPy takes mixed derivatives at the last value.
     """
     os.environ["FIPY_SOLVERS"] = "scipy"
     import fipy
@@ -455,18 +482,22 @@ def prepare_fipy(task: Task, cells: int, method: str, setting: float) -> Solve:
         if axes == 1:
             solver = fipy.LinearLUSolver(tolerance=1e-10)
         else:
-            incomplete = fipy.solvers.scipy.ILUPreconditioner()
-            solver = fipy.LinearBicgstabSolver(tolerance=1e-6, iterations=1000, precon=incomplete)
+            solver = fipy.LinearBicgstabSolver(tolerance=1e-6, iterations=1000, precon=None)
         for _ in range(steps):
             density.updateOld()
-            equation.solve(var=density, solver=solver, dt=task.time / steps)
+            for _ in range(3 if task.tensor else 1):
+                equation.sweep(var=density, solver=solver, dt=task.time / steps)
         return centres, np.array(density.value).reshape((cells,) * axes).T
 
     return solve
 
 
 def fipy_equation(task: Task, mesh: Any, density: Any, method: str) -> Any:
-    """dp/dt = div (D grad p - v p). FiPy's terms are implicit; the other half is taken at the old value, as fluxes."""
+    """dp/dt = div (D grad p - v p). FiPy's terms are implicit; the other half is taken at the old value, as fluxes.
+
+    FiPy's own term for a tensor takes mixed derivatives by harmonic means of gradients, at the value before the sweep
+    and as a whole: no scheme of second order can be made of it. Here they are fluxes by faceGrad, half old, half new.
+    """
     import fipy
 
     faces, axes = np.asarray(mesh.faceCenters.value), len(task.names)
@@ -476,19 +507,30 @@ def fipy_equation(task: Task, mesh: Any, density: Any, method: str) -> Any:
         above, below = (task.evaluate(task.diffusion[0][0], [faces[0] + shift]) for shift in (1e-5, -1e-5))
         drift[0] -= (above - below) / 2e-5
     velocity = fipy.FaceVariable(mesh=mesh, rank=1, value=drift)
-    if axes == 1:
-        spreading = fipy.DiffusionTerm(coeff=fipy.FaceVariable(mesh=mesh, value=tensor[0, 0]))
-    else:
-        spreading = fipy.DiffusionTerm(coeff=[fipy.FaceVariable(mesh=mesh, rank=2, value=tensor)])
+    upright = np.einsum("iif->if", tensor)
     if method != "Crank-Nicolson":
+        spreading = fipy.DiffusionTerm(coeff=fipy_coefficient(mesh, tensor if task.tensor else upright))
         return fipy.TransientTerm() + fipy.ExponentialConvectionTerm(coeff=velocity) == spreading
-    columns = [fipy.FaceVariable(mesh=mesh, rank=1, value=tensor[:, j]) for j in range(axes)]
     flux = -velocity * density.old.arithmeticFaceValue
-    for axis, column in enumerate(columns):
-        flux = flux + column * density.old.faceGrad[axis]
+    for axis in range(axes):
+        flux = flux + fipy.FaceVariable(mesh=mesh, rank=1, value=tensor[:, axis]) * density.old.faceGrad[axis]
+        if task.tensor:
+            oblique = tensor[:, axis] * (np.arange(axes) != axis)[:, None]
+            flux = flux + fipy.FaceVariable(mesh=mesh, rank=1, value=oblique) * density.faceGrad[axis]
     inside = fipy.FaceVariable(mesh=mesh, value=1.0 - mesh.exteriorFaces.value)  # no flux through the walls
-    implicit = spreading - fipy.CentralDifferenceConvectionTerm(coeff=velocity)
+    implicit = fipy.DiffusionTerm(coeff=fipy_coefficient(mesh, upright))
+    implicit = implicit - fipy.CentralDifferenceConvectionTerm(coeff=velocity)
     return fipy.TransientTerm() == 0.5 * implicit + 0.5 * (flux * inside).divergence
+
+
+def fipy_coefficient(mesh: Any, entries: Array) -> Any:
+    """A coefficient of diffusion for FiPy: a number per face on a line or where all axes agree, else a tensor."""
+    import fipy
+
+    if entries.ndim == 2 and (entries == entries[0]).all():
+        return fipy.FaceVariable(mesh=mesh, value=entries[0])
+    tensor = entries if entries.ndim == 3 else np.eye(len(entries))[:, :, None] * entries
+    return [fipy.FaceVariable(mesh=mesh, rank=2, value=tensor)]
 
 
 def prepare_fplanck(task: Task, cells: int, method: str, setting: float) -> Solve:
@@ -584,19 +626,18 @@ def pyddm_ladder(task: Task) -> dict[str, tuple[float, ...]]:
 
 
 def py_pde_ladder(task: Task) -> dict[str, tuple[float, ...]]:
-    """One setting each, whose error in time is a tenth of the target at most: every other would compile for minutes.
-
-    (The explicit steps are bound by stability, and a looser tolerance saves next to nothing.)
-    """
-    explicit = {"Runge-Kutta 4(5)": (1e-5 if len(task.names) == 1 else 1e-4,)}
-    stiff = ({"LSODA, banded": tolerances(task, 1.0)}, {"BDF": tolerances(task, 0.1)}, {})
-    return explicit | stiff[len(task.names) - 1]
+    """Few settings, since every one compiles anew. A looser tolerance of the explicit rule saves next to nothing."""
+    explicit: dict[str, tuple[float, ...]] = {"Runge-Kutta 4(5)": (1e-5 if len(task.names) == 1 else 1e-4,)}
+    if len(task.names) == 1:
+        return explicit | {"LSODA, banded": tolerances(task, 10.0, 3.0, 1.0)}
+    explicit["Euler"] = (1.05,)
+    return explicit | ({"BDF": tolerances(task, 1.0)} if len(task.names) == 2 else {})
 
 
 def fipy_ladder(task: Task) -> dict[str, tuple[float, ...]]:
     """Numbers of steps."""
-    steps = (64, 128, 256, 512) if len(task.names) == 1 else (8, 16, 32, 64)
-    return {"Crank-Nicolson": steps, "exponential, implicit Euler": steps[::3]}
+    steps = ((64, 128, 256, 512), (16, 32, 64), (8, 16))[len(task.names) - 1]
+    return {"Crank-Nicolson": steps, "exponential, implicit Euler": steps[::2]}
 
 
 def fplanck_ladder(task: Task) -> dict[str, tuple[float, ...]]:
@@ -646,48 +687,83 @@ def compared(task: Task, centres: Axes, density: Array) -> dict[str, float]:
     return {"error": min(errors), "smallest": float(found.min() / found.max())}
 
 
-def measure(task: Task, tool: Tool, cells: int, method: str, setting: float) -> dict[str, Any]:
-    """Seconds, memory and error of one setting."""
+def serve(task: Task, tool: Tool, method: str) -> None:
+    """Measure every "cells setting" that comes in, a line of JSON each; the first compiles."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     warnings.simplefilter("ignore")
+    answers, sys.stdout = sys.stdout, sys.stderr  # tools may print
+    warm = tool.own
+    for line in sys.stdin:
+        cells, setting = line.split()
+        try:
+            found = measure(task, tool, int(cells), method, float(setting), warm)
+        except MemoryError:
+            found = {"failed": f"not within {MEMORY_LIMIT >> 30} GiB"}
+        except Exception as error:
+            found = {"failed": f"{type(error).__name__}: {error}"[:160]}
+        warm = True
+        print(json.dumps(found), file=answers, flush=True)
+
+
+def measure(task: Task, tool: Tool, cells: int, method: str, setting: float, warm: bool) -> dict[str, Any]:
+    """Seconds, memory and error of one setting."""
     began = time.perf_counter()
-    if not tool.own:
+    if not warm:
         tool.prepare(task, SMALL[len(task.names) - 1], method, setting)()
     solve = tool.prepare(task, cells, method, setting)
     first = time.perf_counter() - began
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what an earlier run freed must not serve this one unseen
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     times: list[float] = []
-    signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT)  # ends this process when a run takes too long
+    walls: list[float] = []
+    signal.setitimer(signal.ITIMER_PROF, task.limit)  # ends this process when a run takes too long
     while len(times) < RUNS and sum(times) < ENOUGH:
-        began = time.process_time()
+        began, clock = time.process_time(), time.perf_counter()
         centres, density = solve()
         times.append(time.process_time() - began)
+        walls.append(time.perf_counter() - clock)
         if len(times) == 1:
             signal.setitimer(signal.ITIMER_PROF, 0.0)
             memory = resident("VmHWM") - before
     found = compared(task, centres, density)
     if not math.isfinite(found["error"]):
         return {"failed": "unstable"}
-    return {"seconds": statistics.median(times), "first": first, "memory": memory, **found}
+    seconds = {"seconds": statistics.median(times), "wall": statistics.median(walls), "first": first}
+    return {**seconds, "memory": memory, **found}
 
 
-def in_a_process(task: str, tool: str, cells: int, method: str, setting: float) -> dict[str, Any]:
-    """One measurement, or why there is none."""
-    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-    command = [sys.executable, __file__, "--measure", task, tool, str(cells), method, repr(setting)]
-    environment = {**os.environ, **one, "PYTHONPATH": str(HERE.parent)}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not compiled within {PATIENCE:g} s"}
-    if done.returncode == -signal.SIGPROF:
-        return {"failed": f"not within {TIME_LIMIT:g} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        out_of_memory = "MemoryError" in done.stderr or "memory" in last.lower() or done.returncode < 0
-        return {"failed": f"not within {MEMORY_LIMIT >> 30} GiB" if out_of_memory else last[:160]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+class Bench:
+    """A process that measures one method of a tool on one task; it starts anew when a run takes too long."""
+
+    def __init__(self, task: str, tool: str, method: str) -> None:
+        self.limit, self.process = tasks()[task].limit, None
+        self.command = [sys.executable, __file__, "--serve", task, tool, method]
+
+    def __call__(self, cells: int, setting: float) -> dict[str, Any]:
+        """One measurement, or why there is none."""
+        if self.process is None:
+            one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+            environment = {**os.environ, **one, "PYTHONPATH": str(HERE.parent)}
+            pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self.process = subprocess.Popen(self.command, env=environment, text=True, **pipes)
+        print(cells, repr(setting), file=self.process.stdin, flush=True)
+        timer = threading.Timer(PATIENCE, self.process.kill)
+        timer.start()
+        answer = self.process.stdout.readline()
+        timer.cancel()
+        if answer:
+            return json.loads(answer)
+        code, self.process = self.process.wait(), None
+        known = {-signal.SIGPROF: f"not within {self.limit:g} s", -signal.SIGKILL: f"not within {PATIENCE:g} s in all"}
+        return {"failed": known.get(code, f"ended with {code}")}
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
 # --- The search --------------------------------------------------------------------------------------------------
@@ -706,13 +782,14 @@ def climb(name: str, task: Task, tool: str, kept: dict[str, Any], again: bool) -
     """Run a tool up its ladder; one line per setting, results into `kept`."""
     for method, settings in TOOLS[tool].ladder(task).items():
         cells, best = task.grids[0], math.inf  # smallest error on the grids so far
+        bench = Bench(name, tool, method)
         while cells:
             found: dict[str, Any] = {}
             here = math.inf  # smallest error on this grid
             for setting in settings:
                 key = "|".join((name, tool, method, str(cells), f"{setting:.6g}"))
                 if again or key not in kept:
-                    kept[key] = in_a_process(name, tool, cells, method, setting)
+                    kept[key] = bench(cells, setting)
                     save(tool, kept)
                 found = kept[key]
                 yield f"{key:70s} {short(found)}"
@@ -725,13 +802,14 @@ def climb(name: str, task: Task, tool: str, kept: dict[str, Any], again: bool) -
                 break
             best = here
             cells = next_grid(task, cells, here)
+        bench.close()
 
 
 def next_grid(task: Task, cells: int, error: float) -> int:
     """The grid on which an error of second order would be the target's; the finest if none is; 0 after that."""
     finer = [grid for grid in task.grids if grid > cells]
     if not math.isfinite(error):  # failed: too coarse, perhaps
-        return finer[0] if finer else 0
+        return next((grid for grid in finer if grid >= 1.4 * cells), 0)
     enough = (grid for grid in finer if error * (cells / grid) ** 2 <= task.target)
     return next(enough, finer[-1] if finer else 0)
 
@@ -757,6 +835,52 @@ def save(tool: str, kept: dict[str, Any]) -> None:
     (KEPT / f"{tool}.json").write_text(json.dumps(mine, indent=1), encoding="utf-8")
 
 
+# --- Where fpsolve's time goes -----------------------------------------------------------------------------------
+
+# What a stage consists of: functions none of which calls another one of the list.
+STAGES: dict[str, tuple[Callable[..., Any], ...]] = {
+    "problem": (problem_of,),
+    "generator": (fpsolve.Generator.of,),
+    "plan and factors": (Resolvent.of,),
+    "solves": (Resolvent.solve,),
+    "small matrices": (Basis.change, Basis.approximation),
+    "stencil": (Stencil.of,),
+    "products": (Stencil.advance, fpsolve.Generator.apply),
+}
+
+
+def profile(task: Task, cells: int, method: str, setting: float) -> dict[str, float]:
+    """Milliseconds of processor time of every stage of a solve, by cProfile; the rest, and all."""
+    solve = prepare_fpsolve(task, cells, method, setting)
+    solve()
+    watch = cProfile.Profile(time.process_time)
+    watch.runcall(solve)
+    rows: Any = pstats.Stats(watch).stats  # type: ignore[attr-defined]
+    spent = {where: row[3] for where, row in rows.items()}  # cumulative
+    found = {stage: 1e3 * sum(spent.get(place(part), 0.0) for part in parts) for stage, parts in STAGES.items()}
+    total = 1e3 * sum(row[2] for row in rows.values())
+    return found | {"rest": total - sum(found.values()), "all": total}
+
+
+def place(function: Callable[..., Any]) -> tuple[str, int, str]:
+    """The name of a function in a profile."""
+    code = inspect.unwrap(getattr(function, "__func__", function)).__code__
+    return code.co_filename, code.co_firstlineno, code.co_name
+
+
+def profiles(every: dict[str, Task], kept: dict[str, Any]) -> str:
+    """The stages of fpsolve's best setting for every task, in Markdown."""
+    lines = ["| [ms] | " + " | ".join((*STAGES, "rest", "all")) + " |", "|---|" + "---:|" * (len(STAGES) + 2)]
+    for name, task in every.items():
+        key = best(name, task, "fpsolve", kept)
+        if key:
+            _, _, method, cells, setting = key.split("|")
+            spent = profile(task, int(cells), method, float(setting))
+            row = " | ".join(f"{value:.3g}" for value in spent.values())
+            lines.append(f"| {name}: {described(key, len(task.names))} | {row} |")
+    return "\n".join(lines)
+
+
 # --- The table and the figure ------------------------------------------------------------------------------------
 
 
@@ -770,25 +894,28 @@ class Entry:
     reached: bool
 
 
+def best(name: str, task: Task, tool: str, kept: dict[str, Any]) -> str:
+    """A tool's entry: the quickest setting that reaches the target, or else the nearest to it; empty where none ran."""
+    done = {key: row for key, row in kept.items() if key.startswith(f"{name}|{tool}|") and "failed" not in row}
+    good = {key: row for key, row in done.items() if row["error"] <= task.target}
+    if good:
+        return min(good, key=lambda key: good[key]["seconds"])
+    return min(done, key=lambda key: done[key]["error"], default="")
+
+
 def entries(name: str, task: Task, kept: dict[str, Any]) -> list[Entry]:
-    """The best of every tool: the quickest that reaches the target, or else the nearest to it."""
+    """The entries of all tools."""
     result = []
     for tool, entry in TOOLS.items():
-        if not entry.ladder(task):
+        key = best(name, task, tool, kept)
+        rows = [row for key, row in kept.items() if key.startswith(f"{name}|{tool}|")]
+        if key:
+            result.append(Entry(tool, described(key, len(task.names)), kept[key], kept[key]["error"] <= task.target))
+        elif not entry.ladder(task):
             result.append(Entry(tool, "", {"failed": entry.note}, False))
-            continue
-        rows = {key: row for key, row in kept.items() if key.startswith(f"{name}|{tool}|")}
-        done = {key: row for key, row in rows.items() if "failed" not in row}
-        good = {key: row for key, row in done.items() if row["error"] <= task.target}
-        if good:
-            best = min(good, key=lambda key: good[key]["seconds"])
-        elif done:
-            best = min(done, key=lambda key: done[key]["error"])
         else:
-            reason = next(iter(rows.values()))["failed"] if rows else "not run" if installed(entry) else "not installed"
+            reason = rows[0]["failed"] if rows else "not run" if installed(entry) else "not installed"
             result.append(Entry(tool, "", {"failed": reason}, False))
-            continue
-        result.append(Entry(tool, described(best, len(task.names)), done[best], bool(good)))
     return result
 
 
@@ -797,22 +924,24 @@ def described(key: str, axes: int) -> str:
     _, _, method, cells, setting = key.split("|")
     size = cells + ("", "²", "³")[axes - 1]
     value = float(setting)
-    time_setting = "" if value == 0.0 else f", {value:g} steps" if value >= 2.0 else f", tolerance {value:.0e}"
+    if value == 0.0 or method == "Euler":
+        return f"{size}, {method}"
+    time_setting = f", {value:g} steps" if value >= 2.0 else f", tolerance {value:.0e}"
     return f"{size}, {method}{time_setting}"
 
 
-HEADER = ("tool", "setting", "L1 error", "seconds", "times fpsolve", "MiB", "smallest p / largest")
+HEADER = ("tool", "setting", "L1 error", "processor [s]", "wall [s]", "times fpsolve", "MiB", "smallest p / largest")
 
 
 def cells_of(entry: Entry, ours: float | None) -> tuple[str, ...]:
     """One row of the table."""
     found = entry.found
     if "error" not in found:
-        return (entry.tool, str(found["failed"]), "", "", "", "", "")
+        return (entry.tool, str(found["failed"]), *[""] * (len(HEADER) - 2))
     slower = "misses" if not entry.reached else f"{found['seconds'] / ours:.2g}" if ours else "-"
     smallest = "0" if found["smallest"] == 0.0 else f"{found['smallest']:.0e}"
     return (
-        entry.tool, entry.setting, f"{found['error']:.1e}", f"{found['seconds']:.3g}", slower,
+        entry.tool, entry.setting, f"{found['error']:.1e}", f"{found['seconds']:.3g}", f"{found['wall']:.3g}", slower,
         f"{found['memory']:.0f}", smallest,
     )  # fmt: skip
 
@@ -833,17 +962,18 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
         "",
         "Written by `scripts/compare_tools.py`, whose head says how: whole solve of one density at one time, quickest",
         'setting of a short ladder that reaches the target, else ("misses") the one of the smallest error within',
-        f"{TIME_LIMIT:g} s and {MEMORY_LIMIT >> 30} GiB. Compilation and imports are not counted.",
+        f"{TIME_LIMIT[0]:g} s ({TIME_LIMIT[2]:g} s in space) and {MEMORY_LIMIT >> 30} GiB. Compilation and imports are",
+        "not counted.",
         "The SciPy rows use fpsolve's own generator as their matrix.",
         "",
         machine(),
     ]
     for name, task in every.items():
-        best = entries(name, task, kept)
-        ours = next((e.found["seconds"] for e in best if e.tool == "fpsolve" and e.reached), None)
+        rows = entries(name, task, kept)
+        ours = next((e.found["seconds"] for e in rows if e.tool == "fpsolve" and e.reached), None)
         lines += ["", f"## {task.title}: L1 error {task.target:g} at t = {task.time:g}", ""]
-        lines += ["| " + " | ".join(HEADER) + " |", "|---|---|" + "---:|" * 5]
-        lines += ["| " + " | ".join(cells_of(entry, ours)) + " |" for entry in best]
+        lines += ["| " + " | ".join(HEADER) + " |", "|---|---|" + "---:|" * (len(HEADER) - 2)]
+        lines += ["| " + " | ".join(cells_of(entry, ours)) + " |" for entry in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -856,11 +986,11 @@ def draw(every: dict[str, Task], kept: dict[str, Any]) -> None:
     size = (9.0, 2.05 * len(every) + 0.8)
     figure, panels = plt.subplots(len(every), 1, figsize=size, layout="constrained", sharex=True)
     for panel, (name, task) in zip(panels, every.items(), strict=True):
-        best = entries(name, task, kept)
-        for row, entry in enumerate(best):
-            _bar(panel, row, entry)
-        panel.set_yticks(range(len(best)), [entry.tool for entry in best], fontsize=9)
-        panel.set_ylim(len(best) - 0.4, -0.6)
+        rows = entries(name, task, kept)
+        for row, entry in enumerate(rows):
+            _bar(panel, row, entry, task.limit)
+        panel.set_yticks(range(len(rows)), [entry.tool for entry in rows], fontsize=9)
+        panel.set_ylim(len(rows) - 0.4, -0.6)
         panel.set_title(f"{task.title}; target: L1 error {task.target:g}", fontsize=10, loc="left")
         panel.set_xscale("log")
         panel.set_xlim(SHORTEST, 300.0 * TIME_LIMIT)  # room for the words
@@ -905,11 +1035,15 @@ def main() -> None:
     parser.add_argument("--tool", choices=TOOLS, action="append", help="only this tool (may be repeated)")
     parser.add_argument("--again", action="store_true", help="run again what is kept")
     parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--profile", action="store_true", help="only print where fpsolve's time goes")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.measure:
-        name, tool, cells, method, setting = chosen.measure
-        print(json.dumps(measure(every[name], TOOLS[tool], int(cells), method, float(setting))))
+    if chosen.serve:
+        name, tool, method = chosen.serve
+        serve(every[name], TOOLS[tool], method)
+        return
+    if chosen.profile:
+        print(profiles({name: every[name] for name in chosen.task or every}, load(["fpsolve"])))
         return
     for name, tool in itertools.product(chosen.task or every, () if chosen.table else chosen.tool or TOOLS):
         if not installed(TOOLS[tool]):
