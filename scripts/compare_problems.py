@@ -15,7 +15,7 @@ from scipy.special import ndtr
 TIME_LIMIT = (60.0, 60.0, 180.0)  # seconds of processor time of one timed run, by the number of axes
 LINE = (200, 250, 320, 400, 500, 640, 800, 1000, 1280, 1600, 2000, 2560, 3200)
 PLANE = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
-SPACE = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+SPACE = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Axes = tuple[Array, ...]

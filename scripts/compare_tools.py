@@ -63,6 +63,7 @@ from fpsolve.solve.krylov import Basis
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "results" / "compare_tools"
+PROFILE = KEPT / "profile.md"
 PATIENCE = 1200.0  # seconds of wall time of one process, compilation included
 MEMORY_LIMIT = 14 * 2**30  # bytes of address space of one process
 RUNS, ENOUGH = 5, 3.0  # timed runs at most; no further one after this many seconds
@@ -180,23 +181,25 @@ def installed(tool: Tool) -> bool:
     return True
 
 
-def climb(name: str, task: Task, tool: str, kept: dict[str, Any], again: bool) -> Iterator[str]:
-    """Run a tool up its ladder; one line per setting, results into `kept`."""
+def climb(name: str, task: Task, tool: str, kept: dict[str, Any], chosen: argparse.Namespace) -> Iterator[str]:
+    """Run a tool up its ladder, as far as chosen; one line per setting, results into `kept`."""
     for method, settings in TOOLS[tool].ladder(task).items():
-        cells, best = task.grids[0], math.inf  # smallest error on the grids so far
+        if chosen.method and method not in chosen.method:
+            continue
+        cells, best = max(task.grids[0], chosen.first), math.inf  # smallest error on the grids so far
         bench = Bench(name, tool, method)
         while cells:
             found: dict[str, Any] = {}
             here = math.inf  # smallest error on this grid
             for setting in settings:
                 key = "|".join((name, tool, method, str(cells), f"{setting:.6g}"))
-                if again or key not in kept:
+                if chosen.again or key not in kept:
                     kept[key] = bench(cells, setting)
                     save(tool, kept)
                 found = kept[key]
                 yield f"{key:70s} {short(found)}"
                 error = found.get("error", math.inf)
-                stuck = not error <= STAGNANT * here
+                stuck = not error <= STAGNANT * here and not math.isclose(error, here)  # the same steps: no news
                 here = min(here, error)
                 if error <= task.target or stuck:
                     break
@@ -321,6 +324,11 @@ def entries(name: str, task: Task, kept: dict[str, Any]) -> list[Entry]:
     return result
 
 
+def seconds_of_ours(rows: list[Entry]) -> float | None:
+    """What fpsolve takes, where it reaches the target."""
+    return next((row.found["seconds"] for row in rows if row.tool == "fpsolve" and row.reached), None)
+
+
 def described(key: str, axes: int) -> str:
     """A setting in words."""
     _, _, method, cells, setting = key.split("|")
@@ -331,6 +339,9 @@ def described(key: str, axes: int) -> str:
     time_setting = f", {value:g} steps" if value >= 2.0 else f", tolerance {value:.0e}"
     return f"{size}, {method}{time_setting}"
 
+
+# What a reader should know of the rows, by task.
+NOTES: dict[str, tuple[str, ...]] = {}
 
 HEADER = ("tool", "setting", "L1 error", "processor [s]", "wall [s]", "times fpsolve", "MiB", "smallest p / largest")
 
@@ -343,7 +354,7 @@ def cells_of(entry: Entry, ours: float | None) -> tuple[str, ...]:
     slower = "misses" if not entry.reached else f"{found['seconds'] / ours:.2g}" if ours else "-"
     smallest = "0" if found["smallest"] == 0.0 else f"{found['smallest']:.0e}"
     return (
-        entry.tool, entry.setting, f"{found['error']:.1e}", f"{found['seconds']:.3g}", f"{found['wall']:.3g}", slower,
+        entry.tool, entry.setting, f"{found['error']:.1e}", f"{found['seconds']:.3g}", f"{found.get('wall', found['seconds']):.3g}", slower,
         f"{found['memory']:.0f}", smallest,
     )  # fmt: skip
 
@@ -372,11 +383,14 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
     ]
     for name, task in every.items():
         rows = entries(name, task, kept)
-        ours = next((e.found["seconds"] for e in rows if e.tool == "fpsolve" and e.reached), None)
+        ours = seconds_of_ours(rows)
         lines += ["", f"## {task.title}: L1 error {task.target:g} at t = {task.time:g}", ""]
         lines += ["| " + " | ".join(HEADER) + " |", "|---|---|" + "---:|" * (len(HEADER) - 2)]
         lines += ["| " + " | ".join(cells_of(entry, ours)) + " |" for entry in rows]
-    return "\n".join(lines) + "\n"
+        lines += ["", *NOTES.get(name, ())]
+    if PROFILE.exists():
+        lines += ["", "## Where fpsolve's time goes", "", PROFILE.read_text(encoding="utf-8")]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 SHORTEST = 1e-3  # seconds, the left end of the axis
@@ -389,8 +403,9 @@ def draw(every: dict[str, Task], kept: dict[str, Any]) -> None:
     figure, panels = plt.subplots(len(every), 1, figsize=size, layout="constrained", sharex=True)
     for panel, (name, task) in zip(panels, every.items(), strict=True):
         rows = entries(name, task, kept)
+        ours = seconds_of_ours(rows)
         for row, entry in enumerate(rows):
-            _bar(panel, row, entry)
+            _bar(panel, row, entry, ours)
         panel.set_yticks(range(len(rows)), [entry.tool for entry in rows], fontsize=9)
         panel.set_ylim(len(rows) - 0.4, -0.6)
         panel.set_title(f"{task.title}; target: L1 error {task.target:g}", fontsize=10, loc="left")
@@ -411,7 +426,7 @@ def draw(every: dict[str, Task], kept: dict[str, Any]) -> None:
     figure.savefig(HERE / "compare_tools.png", dpi=140)
 
 
-def _bar(panel: Any, row: int, entry: Entry) -> None:
+def _bar(panel: Any, row: int, entry: Entry, ours: float | None) -> None:
     found = entry.found
     if "error" not in found:
         panel.text(1.2 * SHORTEST, row, str(found["failed"]), va="center", fontsize=8, color="#777777", style="italic")
@@ -421,7 +436,9 @@ def _bar(panel: Any, row: int, entry: Entry) -> None:
     panel.barh(row, found["seconds"], height=0.7, **style)
     words = f"{found['seconds']:.2g} s"
     if not entry.reached:
-        words += f", error {found['error']:.1e}"
+        words += f", misses: error {found['error']:.1e}"
+    elif ours and entry.tool != "fpsolve":
+        words += f" = {found['seconds'] / ours:.2g} × fpsolve"
     if found["smallest"] < -1e-6:
         words += f", smallest p {found['smallest']:.0e} of the largest"
     panel.text(found["seconds"] * 1.15, row, words, va="center", fontsize=8)
@@ -434,8 +451,10 @@ def main() -> None:
     parser.add_argument("--task", choices=every, action="append", help="only this problem (may be repeated)")
     parser.add_argument("--tool", choices=TOOLS, action="append", help="only this tool (may be repeated)")
     parser.add_argument("--again", action="store_true", help="run again what is kept")
+    parser.add_argument("--first", type=int, default=0, metavar="CELLS", help="begin with this many cells per axis")
+    parser.add_argument("--method", action="append", help="only this method (may be repeated)")
     parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--profile", action="store_true", help="only print where fpsolve's time goes")
+    parser.add_argument("--profile", action="store_true", help="only find where fpsolve's time goes")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
@@ -443,13 +462,14 @@ def main() -> None:
         serve(every[name], TOOLS[tool], method)
         return
     if chosen.profile:
-        print(profiles({name: every[name] for name in chosen.task or every}, load(["fpsolve"])))
+        PROFILE.write_text(profiles(every, load(["fpsolve"])), encoding="utf-8")
+        print(PROFILE.read_text(encoding="utf-8"))
         return
     for name, tool in itertools.product(chosen.task or every, () if chosen.table else chosen.tool or TOOLS):
         if not installed(TOOLS[tool]):
             print(f"{tool} is not installed: skipped")
             continue
-        for line in climb(name, every[name], tool, load([tool]), chosen.again):
+        for line in climb(name, every[name], tool, load([tool]), chosen):
             print(line, flush=True)
     kept = load(TOOLS)
     text = table(every, kept)
