@@ -20,12 +20,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice
+from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice, saved_times
 from fpsolve.analyse.question import Question, complete_question
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
-from fpsolve.model.grid import Axis, Grid, Wall
+from fpsolve.model.grid import Axis, FloatArray, Grid, Wall
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Saved, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
@@ -96,6 +96,7 @@ class NoiseTable(Table):
 
     MODEL: ClassVar[type[AbstractNoise]]
 
+    kind: str
     learning_rate: Number | None = None
     injected: Number = 0.0
 
@@ -381,6 +382,19 @@ class Case:
         """The starting density of [initial]; None stands for the density at rest."""
         assert self.initial is not None
         return self.initial.initial(self.folder)
+
+    @cached_property
+    def absorbing(self) -> tuple[Region, ...]:
+        """The regions that absorb while the density evolves."""
+        names = () if self.evolve is None else self.evolve.absorb
+        return tuple(self.region(name, "evolve.absorb") for name in names)
+
+    @cached_property
+    def saved_times(self) -> FloatArray:
+        """The times at which the density is saved, the start first. Raises CaseError where they are before it."""
+        assert self.evolve is not None
+        begin = self.start.time if isinstance(self.start, Saved) else 0.0
+        return saved_times(self.evolve.until, self.evolve.saved, self.evolve.times, begin)
 
     @cached_property
     def grid(self) -> Grid:

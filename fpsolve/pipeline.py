@@ -21,12 +21,11 @@ from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, Notice, RunError
 from fpsolve.expect import check_expectations
-from fpsolve.model.initial import Saved
 from fpsolve.model.problem import Problem
 from fpsolve.present import storage
 from fpsolve.present.checkpoint import Checkpoints, read_earlier
 from fpsolve.present.report import Report
-from fpsolve.preview import chain_of, refuse_bad_questions
+from fpsolve.preview import chain_of, refuse_bad_questions, refuse_without_memory
 from fpsolve.refine import Convergence
 from fpsolve.solve.elimination import refuse_too_large
 
@@ -104,8 +103,7 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress, res
     if output is not None:
         storage.make_directory(output)
     progress("generator", 0.0)
-    if case.spectrum is not None or case.escape is not None:
-        refuse_too_large(case.grid)
+    refuse_without_memory(case)
     generator = Generator.of(case.problem)
     refuse_bad_questions(case, generator)
     rest = _at_rest(case, generator, progress)
@@ -137,17 +135,14 @@ def _in_time(case: Case, report: Report, output: Path | None, progress: Progress
     generator = report.generator
     if case.evolve is None or generator is None:
         return None
-    table, last = case.evolve, case.evolve.until or max(case.evolve.times or [1.0])
-    start = case.start
-    begin = start.time if isinstance(start, Saved) else 0.0
-    absorbing = [case.region(name, "evolve.absorb") for name in table.absorb]
+    table, start, begin, last = case.evolve, case.start, case.saved_times[0], case.saved_times[-1]
     checkpoints, earlier = None, NOTHING
     if output is not None:
         path, text = storage.result_path(output, case.name), case.resolved()
         storage.remove_leftovers(path)
         checkpoints = Checkpoints(path, report, text)
         if resume:
-            gates = generator.exits.gates + tuple(region.name for region in absorbing)
+            gates = generator.exits.gates + tuple(region.name for region in case.absorbing)
             earlier = read_earlier(path, text, generator.grid, gates)
     progress("density in time", 0.0)
     try:
@@ -159,7 +154,7 @@ def _in_time(case: Case, report: Report, output: Path | None, progress: Progress
             times=table.times,
             tolerance=table.tolerance,
             stepper=table.stepper,
-            absorb=absorbing,
+            absorb=case.absorbing,
             watch={name: case.region(name, "evolve.watch") for name in table.watch},
             observables=case.observables,
             relative_entropy=table.relative_entropy,
@@ -170,12 +165,12 @@ def _in_time(case: Case, report: Report, output: Path | None, progress: Progress
     except KeyboardInterrupt:
         if checkpoints is None:
             raise
-        raise _interrupted(checkpoints) from None
+        raise _interrupted(checkpoints, len(earlier.moments)) from None
 
 
-def _interrupted(checkpoints: Checkpoints) -> RunError:
-    """What is known is on disk."""
-    saved = checkpoints.write()
+def _interrupted(checkpoints: Checkpoints, before: int) -> RunError:
+    """What is known is on disk. before: how many saved times there were when the run began."""
+    saved = checkpoints.write() or before
     if not saved:
         return RunError("evolve", "interrupted before the first saved time", "", "Run it again")
     kept = f"{checkpoints.path} holds {saved} saved times"

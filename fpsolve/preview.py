@@ -12,6 +12,7 @@ import numpy as np
 
 from fpsolve.analyse.escape import refuse_bad_regions, start_weights
 from fpsolve.analyse.floor import FloorLayer, climb, floor_of, layer_words, narrowest_layer
+from fpsolve.analyse.motion import first_moment, timeline_of
 from fpsolve.case import Case, EscapeTable, EvolveTable, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
@@ -21,8 +22,9 @@ from fpsolve.model.fields import Field
 from fpsolve.model.grid import Grid
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
+from fpsolve.solve.choice import Choice, choose
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
-from fpsolve.solve.passage import absorbed, union
+from fpsolve.solve.passage import union
 
 # A well or saddle of a standard deviation of so many cells is drawn well: its quadrature on half of them is exact.
 ENOUGH_CELLS = 2.0
@@ -30,6 +32,15 @@ ENOUGH_CELLS = 2.0
 FEW_CELLS = 1.0
 # No more cells than this many times as many are asked for along an axis.
 MOST_TIMES_THE_CELLS = 1e3
+
+
+def refuse_without_memory(case: Case) -> bool:
+    """Whether the case cannot do without factorising its chain. Raises CaseError where that cannot fit in memory."""
+    in_time = case.evolve is not None and case.evolve.stepper in ("implicit", "exponential")
+    needed = in_time or case.spectrum is not None or case.escape is not None
+    if needed:
+        refuse_too_large(case.grid)
+    return needed
 
 
 def refuse_bad_questions(case: Case, generator: Generator) -> None:
@@ -73,13 +84,9 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
     problem = generator.problem
     if case.initial is None:
         raise CaseError("evolve", "there is no [initial] table", "A density in time needs a start", "Add [initial]")
-    if case.start is not None:
-        case.start.probability(problem)
     for key in ("watch", "absorb"):
         for text in getattr(table, key):
             _refuse_undefined(case.region(text, f"evolve.{key}").level, problem, f"evolve.{key}")
-    if table.absorb:
-        absorbed(generator, [case.region(text, "evolve.absorb") for text in table.absorb], "evolve.absorb")
     grid, available = problem.grid, memory_of_machine()
     each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
     if (table.saved + 1) * each > available:
@@ -89,6 +96,18 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
             f"This machine has {available / 2**30:.3g} GiB",
             f"Save at most {int(0.5 * available / each)}",
         )
+    timeline, times = timeline_of(generator, case.absorbing), case.saved_times
+    if case.start is not None:
+        first_moment(timeline.at(float(times[0])), case.start, float(times[0]))
+    choose(timeline, times, table.tolerance, table.stepper)
+    _refuse_bad_times(problem, float(times[-1]))
+
+
+def _refuse_bad_times(problem: Problem, last: float) -> None:
+    """Look at a problem that changes in time where its noise jumps, and at the end."""
+    if problem.depends_on_time:
+        for time in (*(jump for jump in problem.course.jumps if jump < last), last):
+            problem.at(time)
 
 
 def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> None:
@@ -134,7 +153,9 @@ class Preview:
     memory_of_machine: float
     seconds: float
     grid: Grid
+    needs_matrices: bool = True
     layer: FloorLayer | None = None  # the narrowest that only the floor of the noise keeps open
+    choice: Choice | None = None  # of the stepper, where a density in time is asked for
 
     @property
     def verdict(self) -> str:
@@ -156,10 +177,19 @@ class Preview:
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),
-                f"  memory      about {self.memory / 2**20:.0f} MiB of {self.memory_of_machine / 2**20:.0f} MiB",
-                f"  time        about {self.seconds:.1f} s for each factorisation",
+                *self._effort(),
             ]
         )
+
+    def _effort(self) -> list[str]:
+        """Memory and time: of a factorisation where one is needed, and of the steps in time."""
+        lines, choice = [], self.choice
+        if self.needs_matrices or choice is None or choice.stepper != "stabilised":
+            room = f"about {self.memory / 2**20:.0f} MiB of {self.memory_of_machine / 2**20:.0f} MiB"
+            lines = [f"  memory      {room}", f"  time        about {self.seconds:.1f} s for each factorisation"]
+        if choice is not None:
+            lines.append(f"  in time     {choice.stepper}{f', {choice.reason}' if choice.reason else ''}")
+        return lines
 
 
 def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
@@ -168,7 +198,7 @@ def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
 
 
 def _check(case: Case) -> Preview:
-    refuse_too_large(case.grid)
+    needs_matrices = refuse_without_memory(case)
     problem = case.problem
     generator = Generator.of(problem)
     refuse_bad_questions(case, generator)
@@ -185,8 +215,16 @@ def _check(case: Case) -> Preview:
         memory_of_machine(),
         seconds_needed(grid),
         grid,
+        needs_matrices,
         _layer(case),
+        _choice(case, generator),
     )
+
+
+def _choice(case: Case, generator: Generator) -> Choice | None:
+    if (table := case.evolve) is None:
+        return None
+    return choose(timeline_of(generator, case.absorbing), case.saved_times, table.tolerance, table.stepper)
 
 
 def _layer(case: Case) -> FloorLayer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,7 +182,8 @@ def test_resolved_text_gives_the_same_case(old, new):
 def test_resolved_text_has_the_defaults_filled_in():
     tables = tomllib.loads(parsed(changed("until = 1.0\nsave = 4\ntolerance = 1e-3", "until = 1")[0]).resolved())
     assert tables["evolve"] == {
-        "until": 1.0, "save": 50, "stepper": "auto", "tolerance": 1e-5, "watch": ["left"],
+        "until": 1.0, "save": 50, "stepper": "auto", "tolerance": 1e-5, "absorb": [], "watch": ["left"],
+        "relative_entropy": True,
     }  # fmt: skip
     assert tables["stationary"] == {"grids": 1}
     assert tables["escape"]["grids"] == 3
@@ -272,15 +274,15 @@ REFUSED = [
     ("cells =", "¶cels =", f"grid.x.cels: {CELS}"),
     ("variables =", "¶variable =", 'landscape.variable: unknown key "variable". Known: variables, loss, drift, '
      'extra_drift, mobility, parameters. Did you mean "variables"?'),
-    ("temperature", "¶temprature", 'noise.temprature: unknown key "temprature". Known: kind, temperature, diffusion. '
-     'Did you mean "temperature"?'),
-    ("until", "¶untill", 'evolve.untill: unknown key "untill". Known: until, save, times, stepper, tolerance, watch. '
-     'Did you mean "until"?'),
+    ("temperature", "¶temprature", 'noise.temprature: unknown key "temprature". Known: kind, learning_rate, injected, '
+     'temperature, diffusion. Did you mean "temperature"?'),
+    ("until", "¶untill", 'evolve.untill: unknown key "untill". Known: until, save, times, stepper, tolerance, absorb, '
+     'watch, relative_entropy. Did you mean "until"?'),
     (POINT, "¶pont = [-1.0]", 'initial.pont: unknown key "pont". Known: '),
     (POINT, "¶gaussian = { mean = [0.0], wdth = 1.0 }", 'initial.gaussian.wdth: unknown key "wdth". '
      'Known: mean, covariance, width. Did you mean "width"?'),
     ('target = "right"', 'target = "right"\n¶strat = [0.0]', 'escape.strat: unknown key "strat". '
-     'Known: start, valley, target, targets, core, grids. Did you mean "start"?'),
+     'Known: start, valley, target, targets, core, grids, at_time. Did you mean "start"?'),
     ("absolute", "¶absolut", 'expect."stationary.mean.0".absolut: unknown key "absolut". Known: '),
     (AXIS, AXIS + "\n¶y = { min = 0.0, max = 1.0, cells = 3 }",
      'grid.y: unknown key "y". Axes are named after the variables: x.'),
@@ -288,7 +290,7 @@ REFUSED = [
     # keys of another kind of noise
     ("temperature = 0.25", "temperature = 0.25\n¶batch_size = 8", 'noise.batch_size: it has no effect for '
      'noise.kind = "constant". It belongs to hessian. Remove it or change the kind.'),
-    ("temperature = 0.25", "temperature = 0.25\n¶injected = 0.1", 'noise.injected: it has no effect for '
+    ("temperature = 0.25", "temperature = 0.25\n¶floor = 0.1", 'noise.floor: it has no effect for '
      'noise.kind = "constant". It belongs to hessian. Remove it or change the kind.'),
     (CONSTANT, HESSIAN + "\n¶temperature = 0.1", 'noise.temperature: it has no effect for noise.kind = "hessian". '
      "It belongs to constant. Remove it or change the kind."),
@@ -301,7 +303,7 @@ REFUSED = [
     ('[noise]\nkind = "constant"', "¶[noise]", 'noise: the key "kind" is missing. Choose one of constant, tensor, '
      "amplitude, hessian. Add kind = ..."),
     ("[initial]\n" + POINT, "¶[initial]", "initial: 0 ways to start (none). Give exactly one of gaussian, point, "
-     "density, stationary, uniform."),
+     "density, stationary, uniform, file."),
     ("[initial]\n" + POINT, "¶[initial]\nuniform = false", "initial: 0 ways to start (none). Give exactly one of "),
     (POINT, "¶gaussian = { width = 0.1 }", 'initial.gaussian: the key "mean" is missing. It has no default.'),
     ("[evolve]\nuntil = 1.0\nsave = 4", "¶[evolve]", "evolve: neither until nor times is given. Exactly one of them "),
@@ -312,9 +314,10 @@ REFUSED = [
      "until. Remove it."),
     # wrong kinds of values
     ('"A well"', "¶3", "title: it is 3. It must be a text in quotes."),
-    ("0.25", '¶"0.25"', 'noise.temperature: it is "0.25". It must be a number. Write 0.25 without quotes.'),
-    ("0.25", "¶true", "noise.temperature: it is true. It must be a number."),
-    ("0.25", "¶2020-01-01", 'noise.temperature: it is "2020-01-01". It must be a number.'),
+    ("0.25", "¶true", "noise.temperature: it is true. It must be a number, a formula in t or k in quotes, or stages. "
+     "Write temperature = [{ steps = 100, value = 0.1 }, { steps = 1000, value = 0.01 }]."),
+    ("0.25", "¶2020-01-01", 'noise.temperature: it is "2020-01-01". It must be a number, a formula in t or k in '),
+    ("0.25", "¶nan", "noise.temperature: it is nan. It must be a finite number."),
     ('"constant"', "¶3", "noise.kind: 3 is not a known choice. Choose one of constant, tensor, amplitude, hessian."),
     ('"constant"', '¶["constant"]', 'noise.kind: ["constant"] is not a known choice. Choose one of '),
     ('"constant"', '¶"constnat"', 'noise.kind: "constnat" is not a known choice. Choose one of constant, tensor, '
@@ -370,7 +373,7 @@ REFUSED = [
      "Each must be later than the one before, the first after 0. Sort them."),
     ("until = 1.0\nsave = 4", "¶times = [\n  1.0,\n  0.5,\n]", "evolve.times: the times [1.0, 0.5] do not increase"),
     ("save = 4", 'save = 4\n¶stepper = "implict"', 'evolve.stepper: "implict" is not a known choice. '
-     'Choose "auto" or "implicit". Did you mean "implicit"?'),
+     'Choose "auto", "implicit", "stabilised" or "exponential". Did you mean "implicit"?'),
     ('watch = ["left"]', '¶watch = "left"', 'evolve.watch: it is "left". It must be a list in brackets. '
      'Write ["left"].'),
     ("[stationary]\n", "¶[[stationary]]\n", "stationary: [{}] stands where a table belongs. Write [stationary]."),
@@ -459,7 +462,6 @@ def test_a_text_where_a_table_belongs(tmp_path):
 # --- what the contract names and this version cannot do
 
 REMOVE = "it is not available yet. This version does not read it. Remove it."
-SCHEDULES = {"a formula": '"0.1/(1 + k/100)"', "stages": "[{ steps = 100, value = 0.1 }, { steps = 10, value = 0.2 }]"}
 NOT_YET = [
     *(
         (f"[{table}]", f"¶[{table}]\n{key}\n", "[stationary]", f"{table}: {REMOVE}")
@@ -476,23 +478,6 @@ NOT_YET = [
     ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
     ("grid.axes", f'{AXIS}\n¶axes = {{ at = [0.0], directions = "hessian" }}', AXIS, f"grid.axes: {REMOVE}"),
     ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
-    ("initial.file", '¶file = "earlier.nc"', POINT, f"initial.file: {REMOVE}"),
-    ("escape.at_time", 'target = "right"\n¶at_time = 0.0', 'target = "right"', f"escape.at_time: {REMOVE}"),
-    *(
-        ("evolve.stepper", f'save = 4\n¶stepper = "{name}"', "save = 4", f'evolve.stepper: "{name}" is not available '
-         'yet. Choose "auto" or "implicit".')
-        for name in ("stabilised", "exponential")
-    ),
-    *(
-        (f"noise.{key}, {words}", new.replace(value, schedule), old, f"noise.{key}: it is ")
-        for words, schedule in SCHEDULES.items()
-        for key, old, new, value in [
-            ("temperature", "temperature = 0.25", "¶temperature = 0.25", "0.25"),
-            ("learning_rate", CONSTANT, HESSIAN.replace("learning_rate", "¶learning_rate"), "0.1"),
-            ("batch_size", CONSTANT, HESSIAN.replace("batch_size", "¶batch_size"), "4"),
-            ("injected", CONSTANT, f"{HESSIAN}\n¶injected = 0.3", "0.3"),
-        ]
-    ),
 ]  # fmt: skip
 
 
@@ -505,16 +490,73 @@ def test_not_available_yet(new, old, message, tmp_path):
     assert "not available yet" in said
 
 
+# --- schedules
+
+SCHEDULES = {
+    "a formula": '"0.1/(1 + k/100)"',
+    "a formula in t": '"0.1*exp(-t)"',
+    "stages": "[{ steps = 100, value = 0.1 }, { steps = 10, value = 0.2 }]",
+    "durations": "[{ time = 2.0, value = 0.1 }, { time = 1, value = 0.2 }]",
+}
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_a_schedule_is_answered_with_what_to_do(schedule, tmp_path):
-    path = written(WELL.replace("0.25", schedule), tmp_path)
-    assert refusal(path).endswith("; schedules are not available yet. It must be a number. Give one number.")
+@pytest.mark.parametrize("key", ["temperature", "learning_rate", "batch_size", "injected"])
+def test_numbers_of_the_noise_may_be_schedules(key, schedule):
+    """They survive the way through the resolved text, and the problem knows that it changes."""
+    noise = f"{CONSTANT}\nlearning_rate = 0.1\ninjected = 0.3" if key == "temperature" else f"{HESSIAN}\ninjected = 0.3"
+    old = re.search(rf"^{key} = (.*)$", noise, re.MULTILINE)[1]
+    case = parsed(WELL.replace(CONSTANT, noise.replace(f"{key} = {old}", f"{key} = {schedule}")))
+    again = parsed(case.resolved())
+    assert again == case
+    assert again.resolved() == case.resolved()
+    course = case.problem.course
+    assert course.is_smooth == schedule.startswith('"')
+    assert (not course.is_smooth) == bool(course.jumps)
+    assert course.words.startswith(key.replace("_", " "))
+
+
+def test_a_number_in_quotes_is_a_formula():
+    assert parsed(WELL.replace("0.25", '"1/4"')).problem.temperature == 0.25
+
+
+BAD_SCHEDULES = [
+    ("[]", "noise.temperature: it has no stages. At least one is needed. Give one number instead."),
+    ("[0.1, 0.2]", "noise.temperature.0: 0.1 stands where a table belongs. Write { steps = 100, value = 0.1 }."),
+    ("[{ steps = 100 }]", 'noise.temperature.0: the key "value" is missing. It has no default. Add value = ...'),
+    ("[{ steps = 0, value = 0.1 }]", "noise.temperature.0.steps: it is 0. It must be above 0."),
+    ("[{ time = -1.0, value = 0.1 }]", "noise.temperature.0.time: it is -1.0. It must be above 0."),
+    ("[{ step = 100, value = 0.1 }]", 'noise.temperature.0.step: unknown key "step". Known: value, steps, time. '),
+    ("[{ steps = 1, value = 0.1 }, { steps = 9, value = 'a' }]", 'noise.temperature.1.value: it is "a". It must be a '),
+    ("[{ steps = 1, value = 0.1 }, { time = 9, value = 0.2 }]", "noise.temperature: its stages are measured in "),
+    ("[{ steps = 1, time = 1, value = 0.1 }]", "noise.temperature: its stages are measured in different ways. "),
+    ("[{ value = 0.1 }, { value = 0.2 }]", "noise.temperature: its stages are measured in different ways. "),
+    ("[{ steps = 1, value = 0.1 }, { steps = 1, value = 0.2 }]", "noise.temperature: it counts SGD steps. Steps are "
+     "counted where there is a learning rate. Add noise.learning_rate, or use the time t."),
+    ('"0.1/(1 + k)"', "noise.temperature: it counts SGD steps. Steps are counted where there is a learning rate. "),
+    ('"0.1*x"', 'noise.temperature: "x" in "0.1*x" is not a known name. Allowed are numbers, + - * / **, the names t, '
+     "k, a, pi and the functions "),
+    ('"0.1*t"', "noise.temperature: it is 0. It must be a finite number above 0."),
+    ('"1/t"', "noise.temperature: it is inf"),
+    ("[{ time = 1, value = 0.0 }, { time = 1, value = 0.2 }]", "noise.temperature: it is 0. It must be a finite "),
+    ('"0.1 - t"', "noise.temperature: at t = 1 it is -0.9. It must be a finite number above 0."),
+    ("[{ time = 0.5, value = 0.1 }, { time = 1, value = 0.0 }]", "noise.temperature: at t = 0.5 it is 0. It must be "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schedule", "message"), BAD_SCHEDULES, ids=[entry[0] for entry in BAD_SCHEDULES])
+def test_bad_schedules_are_refused(schedule, message, tmp_path):
+    """All before the run begins: `fpsolve check` finds them, with the line of the key."""
+    path = written(WELL[: WELL.index("[stationary]")].replace("0.25", schedule), tmp_path)
+    with pytest.raises(CaseError) as caught:
+        fpsolve.check(path)
+    assert str(caught.value).startswith(f"{path} line 12, {message}")
 
 
 def test_every_later_key_is_tested():
     tested = {tuple(key.replace(".x.", ".*.").strip("[]").split(".")) for key, *_ in NOT_YET}
     assert set(LATER) <= tested
-    assert {("noise", "kind"), ("evolve", "stepper")} == set(LATER_CHOICES) & tested
+    assert set(LATER_CHOICES) <= tested
 
 
 # --- what only the model can refuse: `fpsolve check` finds all of it, still with file, line and key
@@ -529,9 +571,18 @@ MODELLED = [
     ("(x**2 - a)**2", "x^2", LOSS, 'landscape.loss: "x^2" is not allowed. '),
     ("(x**2 - a)**2", "2x", LOSS, 'landscape.loss: "2x" cannot be read: '),
     ("(x**2 - a)**2", "", "loss =", 'landscape.loss: "" cannot be read: '),
-    ("(x**2 - a)**2", "x*exp(-t)", LOSS, 'landscape.loss: "t" in "x*exp(-t)" is reserved for time. Dependence on the '
-     "time t or the SGD step k (schedules) is not available yet. Use a number or a parameter."),
-    ("(x**2 - a)**2", "k*x", LOSS, 'landscape.loss: "k" in "k*x" is reserved for time. '),
+    ("(x**2 - a)**2", "x*exp(-t)", "[stationary]", "stationary: the drift or the noise changes in time. [stationary] "
+     "is about one time, at which everything is held. Add at_time = 0.0."),
+    ("(x**2 - a)**2", "k*x", LOSS, 'landscape.loss: "k" in "k*x" is reserved for time. Drift and diffusion may depend '
+     "on the time t, schedules of the noise also on the SGD step k. Use a number or a parameter."),
+    ("x < 0", "x < t", "left =", 'regions.left: "t" in "x < t" is reserved for time. '),
+    ("abs(x + 1)", "x*t", "distance =", 'observables.distance: "t" in "x*t" is reserved for time. '),
+    ("[stationary]", "[stationary]\nat_time = 0.0", "at_time", "stationary.at_time: it has no effect. Nothing changes "
+     "in time here. Remove it."),
+    ('target = "right"', 'target = "right"\nat_time = 0.0', "at_time", "escape.at_time: it has no effect. "),
+    (POINT, 'file = "earlier.nc"', "file =", "initial.file: there is no file earlier.nc. It must be a result file with "
+     "a density in time. Check the path."),
+    ("save = 4", 'save = 4\nabsorb = ["lift"]', "absorb =", 'evolve.absorb: "lift" is not a known region. '),
     ("(x**2 - a)**2", "x*log(x)", LOSS, "landscape.loss: it is nan in cell (0) at x = -1.9. It must be finite in every "
      "cell. Move the walls or change the formula."),
     ("(x**2 - a)**2", "exp(1000*x)", LOSS, "landscape.loss: it is inf in cell ("),

@@ -1,6 +1,7 @@
 """The density in time: orders in space and time, the tolerance, positivity, what leaves, and closed forms."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.model.initial import Gaussian, Point, Uniform
 from fpsolve.model.landscape import Landscape
-from fpsolve.model.noise import TensorNoise
+from fpsolve.model.noise import ConstantNoise, TensorNoise
 from fpsolve.model.problem import Problem
-from fpsolve.solve import implicit
+from fpsolve.solve import elimination, implicit
+from fpsolve.solve.choice import Choice
 from fpsolve.solve.implicit import ImplicitStepper
 from fpsolve.solve.steps import Counts, Span
 
@@ -78,6 +80,8 @@ def test_the_method_is_stable_for_any_step():
 
 
 # Time, against the matrix exponential
+
+every_stepper = pytest.mark.parametrize("stepper", ["implicit", "stabilised", "exponential"])
 
 
 def whirl(walls="reflecting"):
@@ -129,9 +133,10 @@ def test_steps_are_of_fourth_order(walls):
         assert np.abs(orders(counts, left_errors) - ImplicitStepper.order).max() < 0.1
 
 
+@every_stepper
 @pytest.mark.parametrize("walls", ["reflecting", "absorbing", "periodic"])
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6, 1e-8])
-def test_the_tolerance_is_kept(walls, tolerance):
+def test_the_tolerance_is_kept(walls, tolerance, stepper):
     generator = (
         whirl(walls) if walls != "periodic" else Generator.of(free(box((8, 7), walls="periodic"), np.eye(2) / 3))
     )
@@ -140,7 +145,7 @@ def test_the_tolerance_is_kept(walls, tolerance):
     point = np.zeros(size)
     point[11] = 1.0
     for start in (bump(generator.grid), point):
-        motion = evolve(generator, start, times=times, tolerance=tolerance)
+        motion = evolve(generator, start, times=times, tolerance=tolerance, stepper=stepper)
         np.testing.assert_array_equal(motion.times, [0.0, *times])
         whole = np.concatenate([start, np.zeros(len(generator.exits.gates))])
         for number, time in enumerate(motion.times):
@@ -151,10 +156,11 @@ def test_the_tolerance_is_kept(walls, tolerance):
             assert error_l1(np.array(left), wanted[size:]) <= 3.0 * tolerance + 1e-13
 
 
-def test_saved_times_do_not_change_the_answer():
+@every_stepper
+def test_saved_times_do_not_change_the_answer(stepper):
     generator = whirl()
-    once = evolve(generator, bump(generator.grid), times=[1.0], tolerance=1e-8)
-    often = evolve(generator, bump(generator.grid), until=1.0, save=7, tolerance=1e-8)
+    once = evolve(generator, bump(generator.grid), times=[1.0], tolerance=1e-8, stepper=stepper)
+    often = evolve(generator, bump(generator.grid), until=1.0, save=7, tolerance=1e-8, stepper=stepper)
     assert error_l1(once.probability[-1], often.probability[-1]) <= 2e-8
     np.testing.assert_allclose(often.times, np.arange(8) / 7, rtol=1e-15)
     assert isinstance(often.counts, Counts)
@@ -217,21 +223,24 @@ def test_a_limited_step_is_far_better_than_the_positive_method(tensor):
             assert error <= step.error
 
 
+@pytest.mark.parametrize("stepper", ["implicit", "exponential"])  # for the explicit one 1e9 is out of reach
 @pytest.mark.parametrize("tensor", TENSORS)
-def test_probability_is_complete_after_a_very_long_rest(tensor):
+def test_probability_is_complete_after_a_very_long_rest(tensor, stepper):
     """Steps grow without bound at rest; rounding errors of rate * step * P must not add up to a change of mass."""
     problem = with_drift(box((12, 11)), ["3 - x", "-5*y"], TENSORS[tensor])
-    motion = evolve(problem, Point((0.3, -0.4)), times=[1.0, 1e3, 1e6, 1e9], tolerance=1e-4)
+    motion = evolve(problem, Point((0.3, -0.4)), times=[1.0, 1e3, 1e6, 1e9], tolerance=1e-4, stepper=stepper)
     assert (motion.probability >= 0.0).all()
     assert motion.mass_error <= 1e-12
 
 
+@every_stepper
 @pytest.mark.parametrize("walls", BOXES)
 @pytest.mark.parametrize("tensor", TENSORS)
-def test_runs_from_a_point_keep_probability_positive_and_complete(tensor, walls):
+def test_runs_from_a_point_keep_probability_positive_and_complete(tensor, walls, stepper):
     drift = ["0", "0"] if walls == "torus" else ["-x + 2*y", "-2*x - y"]
     problem = with_drift(box((21, 20), walls=BOXES[walls]), drift, TENSORS[tensor])
-    motion = evolve(problem, Point((0.32, -0.41)), times=[1e-5, 1e-2, 0.3, 100.0], tolerance=1e-4)
+    last = 1.0 if stepper == "stabilised" else 100.0
+    motion = evolve(problem, Point((0.32, -0.41)), times=[1e-5, 1e-2, 0.3, last], tolerance=1e-4, stepper=stepper)
     assert (motion.probability >= 0.0).all()
     assert motion.mass_error <= (1e-12 if problem.grid.closed else 1e-10)
     gone = sum(values[-1] for values in motion.absorbed.values())
@@ -500,3 +509,48 @@ def test_the_clock_does_not_drift():
     motion = evolve(free(box((6,)), [[1.0]]), Uniform(), until=0.7, save=7, tolerance=1e-3)
     np.testing.assert_array_equal(motion.times, np.arange(8) * (0.7 / 7))
     assert list(itertools.pairwise(motion.times)) == sorted(itertools.pairwise(motion.times))
+
+
+# Which stepper
+
+
+def chosen(problem, tolerance=1e-4, **times):
+    return evolve(problem, Uniform(), tolerance=tolerance, **times).choice
+
+
+def test_auto_says_which_stepper_and_why():
+    line = with_loss(box((400,), (-2.0, 2.0)), "(x**2 - 1)**2", 0.1)
+    choice = chosen(line, times=[1e6])
+    assert choice.stepper == "exponential"  # the products of a million relaxation times would never end
+    assert re.fullmatch(r"about \S+ s; stabilised about \S+ s", choice.reason)
+    assert evolve(line, Uniform(), times=[1.0], stepper="implicit").choice == Choice("implicit", "")
+
+
+def test_auto_takes_products_where_matrices_are_dear():
+    space = free(box((24, 24, 24)), 0.01 * np.eye(3))
+    assert chosen(space, times=[0.1]).stepper == "stabilised"
+
+
+def test_auto_takes_products_where_matrices_do_not_fit(monkeypatch):
+    monkeypatch.setattr(elimination, "memory_of_machine", lambda: 1e6)
+    choice = chosen(free(box((40, 40)), np.eye(2)), times=[0.1])
+    assert choice == Choice("stabilised", "matrices do not fit in memory")
+
+
+def test_the_exponential_is_refused_where_something_changes():
+    landscape = Landscape("x**2*(1 + t)", variables=("x",))
+    problem = Problem(landscape, ConstantNoise(temperature=0.3), box((20,)))
+    with pytest.raises(CaseError, match=r'evolve\.stepper: "exponential" for a problem that changes in time'):
+        evolve(problem, Uniform(), times=[1.0], stepper="exponential")
+
+
+def test_a_kink_that_nobody_announced_is_passed():
+    """The drift jumps at t = 1/3: steps over it err as their length does, and a reserve pays for the last of them."""
+    landscape = Landscape("where(t < 1/3, x**2, 2*(x - 0.5)**2)", variables=("x",))
+    problem = Problem(landscape, ConstantNoise(temperature=0.3), box((16,), (-1.5, 2.0)))
+    start = Uniform().probability(problem)
+    before, after = (Generator.of(problem.at(time)).matrix().toarray() for time in (0.0, 1.0))
+    wanted = expm(after * (1.0 - 1.0 / 3.0)) @ expm(before / 3.0) @ start
+    for tolerance in (1e-3, 1e-6):
+        motion = evolve(problem, start, times=[1.0], tolerance=tolerance, stepper="implicit")
+        assert error_l1(motion.probability[-1], wanted) <= 3.0 * tolerance

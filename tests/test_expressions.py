@@ -482,7 +482,7 @@ def test_level_set_values(text, value):
         ("x in y", '"x in y" is not allowed'),
         ("x.real", '"x.real" is not allowed'),
         ("(x > 0) > y", '"x > 0" in .* is not a number'),
-        ("x > t", "not available yet"),
+        ("x > t", '"t" in "x > t" is reserved for time'),
         ("x + 1e308 > -1e308", "nowhere a finite real number"),
     ],
 )
@@ -575,8 +575,18 @@ def test_near_names_are_suggested():
 
 
 @pytest.mark.parametrize("name", ["t", "k"])
-def test_time_is_not_available_yet(name):
-    refused(f"x*{name}", f'"{name}" in .*schedules. is not available yet')
+def test_time_has_no_meaning_where_nothing_changes(name):
+    error = refused(f"x*{name}", f'"{name}" in "x.{name}" is reserved for time')
+    required = "Drift and diffusion may depend on the time t, schedules of the noise also on the SGD step k"
+    assert error.required == required
+
+
+def test_drift_may_depend_on_the_time_but_not_on_steps():
+    timed = Expression.parse("x*t", ("x",), {}, PLACE, timed=True)
+    assert timed.depends_on_time
+    assert not timed.is_constant
+    with pytest.raises(CaseError, match=r'"k" in "x\*k" is reserved for time'):
+        Expression.parse("x*k", ("x",), {}, PLACE, timed=True)
 
 
 @pytest.mark.parametrize(

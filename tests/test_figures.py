@@ -384,7 +384,7 @@ def test_few_instants(case, count):
     motion = given["motion"]
     few = {
         name: getattr(motion, name)[:count]
-        for name in ("times", "probability", "density", "current", "mass", "mean", "covariance")
+        for name in ("times", "probability", "density", "mass", "mean", "covariance")
     }
     steps = None if motion.steps is None else motion.steps[:count]
     short = replace(motion, **few, steps=steps, occupation={}, absorbed={}, observables={})

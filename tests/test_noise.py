@@ -87,7 +87,7 @@ def test_raw_hessian_noise_is_proportional_to_the_hessian():
     noise = HessianNoise(learning_rate=0.1, batch_size=5)
     found = noise.diffusion_in(landscape).matrix(points)
     np.testing.assert_allclose(found, 0.1 / 10 * landscape.hessian(points), rtol=1e-13)
-    assert noise.time_per_step == 0.1
+    assert noise.course({}).clock.steps(1.0) == pytest.approx(10.0, rel=1e-15)
 
 
 # Its divergence
@@ -241,7 +241,7 @@ def test_noise_given_as_functions():
     [
         (ConstantNoise(), r"noise: neither temperature nor diffusion given\. Constant noise needs exactly one"),
         (ConstantNoise(temperature=1.0, diffusion=np.eye(2)), r"noise: both temperature and diffusion given"),
-        (ConstantNoise(temperature=0.0), r"noise\.temperature: it is 0\.0\. It must be a finite number above 0"),
+        (ConstantNoise(temperature=0.0), r"noise\.temperature: it is 0\. It must be a finite number above 0"),
         (ConstantNoise(temperature=np.nan), r"noise\.temperature: it is nan"),
         (ConstantNoise(temperature=np.inf), r"noise\.temperature: it is inf"),
         (ConstantNoise(diffusion=[[1, 2], [2, 1]]), r"noise\.diffusion: it has the eigenvalue -1"),
@@ -251,7 +251,7 @@ def test_noise_given_as_functions():
         (TensorNoise(diffusion=[["1", "q"], ["q", "1"]]), r'noise\.diffusion: "q" is not a known name'),
         (AmplitudeNoise(noise_amplitude=lambda x, y: x), r"noise\.noise_amplitude: a function does not show"),
         (AmplitudeNoise(noise_amplitude=[["1", "x"], ["y"]]), r"noise\.noise_amplitude: 1 found where 2 entries"),
-        (hessian_noise(learning_rate=0.0), r"noise\.learning_rate: it is 0\.0\. It must be a finite number above 0"),
+        (hessian_noise(learning_rate=0.0), r"noise\.learning_rate: it is 0\. It must be a finite number above 0"),
         (hessian_noise(batch_size=-1), r"noise\.batch_size: it is -1"),
         (hessian_noise(floor=-0.1), r"noise\.floor: it is -0\.1\. It must be a finite number, 0 or more"),
         (hessian_noise(injected=np.nan), r"noise\.injected: it is nan"),

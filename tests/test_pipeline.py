@@ -135,7 +135,11 @@ def test_progress_names_the_stages():
         "escape",
         "basins and paths",
     ]
-    assert [share for stage, share in seen if stage == "density in time"] == [0.0, 0.5, 1.0]
+    shares = [share for stage, share in seen if stage == "density in time"]
+    assert shares[0] == 0.0
+    assert (np.diff(shares) > 0.0).all(), "at every step"
+    assert {0.5, 1.0} <= set(shares), "among them the saved times"
+    assert shares[-1] == 1.0
 
 
 # --- walls

@@ -379,6 +379,6 @@ def test_drift_does_not_make_it_unstable(drift, diffusion, walls, cells, monkeyp
 
 def test_the_cost_grows_as_the_root_of_the_duration():
     generator = small()
-    one = seconds_needed(generator, 10.0, 1)
-    assert seconds_needed(generator, 40.0, 1) == pytest.approx(2.0 * one, rel=0.1)
-    assert seconds_needed(generator, 40.0, 4) == pytest.approx(4.0 * one)
+    one = seconds_needed(generator, 10.0, 1, 1e-7)
+    assert seconds_needed(generator, 40.0, 1, 1e-7) == pytest.approx(2.0 * one, rel=0.1)
+    assert seconds_needed(generator, 40.0, 4, 1e-7) == pytest.approx(4.0 * one)

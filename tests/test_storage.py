@@ -119,13 +119,17 @@ def test_variables_of_one_dimension(well):
     assert {name for name in file.data_vars if file[name].dims == ("x",)} == fields
     assert {name for name in file.data_vars if file[name].dims == ("time", "x")} == {"density", "current_x"}
     assert {name for name in file.data_vars if file[name].dims == ("time",)} == {
-        "mass", "mean_loss", "mean_distance", "occupation_left", "flux_left",
+        "mass", "mean_x", "covariance_xx", "relative_entropy", "march_step", "march_first_step",
+        "mean_loss", "mean_distance", "occupation_left", "flux_left",
         "occupation_x > 1\N{DIVISION SLASH}2", "flux_x > 1\N{DIVISION SLASH}2",
     }  # fmt: skip
     np.testing.assert_array_equal(file.density, report.motion.density)
     np.testing.assert_array_equal(file.stationary_density, report.rest.density)
     np.testing.assert_array_equal(file.mean_first_passage_time, report.escape.mean_first_passage_time)
     np.testing.assert_array_equal(file.occupation_left, report.motion.occupation["left"])
+    np.testing.assert_array_equal(file.mean_x, report.motion.mean[:, 0])
+    np.testing.assert_array_equal(file.covariance_xx, report.motion.covariance[:, 0, 0])
+    np.testing.assert_array_equal(file.relative_entropy, report.motion.relative_entropy)
     np.testing.assert_array_equal(file["flux_x > 1\N{DIVISION SLASH}2"], report.motion.flux["x > 1/2"])
     np.testing.assert_array_equal(file.loss, case.problem.landscape.loss(case.grid.positions()))
     np.testing.assert_array_equal(file.diffusion_xx, np.full(20, 0.25))

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
+
 from fpsolve.model.grid import Axis, FloatArray, Grid
 
 
 def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean (axes,) and covariance (axes, axes) of the position, of the probability normalised to one.
 
-    Sums over cell centres: spectrally accurate for densities that are smooth and small at the walls.
+    Sums over cell centres: spectrally accurate for densities that are smooth and small at the walls. Not a number
+    where nothing is left.
     """
-    share = probability / probability.sum()
-    positions = grid.positions()
-    mean = positions @ share
-    centred = positions - mean[:, None]
-    return mean, (centred * share) @ centred.T
+    box, axes = grid.shaped(probability), range(grid.dimensions)
+    total = box.sum()
+    if not total > 0.0:
+        return np.full(grid.dimensions, np.nan), np.full((grid.dimensions,) * 2, np.nan)
+
+    def marginal(*kept: int) -> FloatArray:
+        return np.asarray(box.sum(axis=tuple(axis for axis in axes if axis not in kept)) / total)
+
+    mean = np.array([grid.axes[axis].centres @ marginal(axis) for axis in axes])
+    away = [grid.axes[axis].centres - mean[axis] for axis in axes]
+    covariance = np.diag([away[axis] ** 2 @ marginal(axis) for axis in axes])
+    for one, other in itertools.combinations(axes, 2):
+        covariance[one, other] = covariance[other, one] = away[one] @ marginal(one, other) @ away[other]
+    return mean, covariance
 
 
 def tail_mass(grid: Grid, probability: FloatArray) -> float:

@@ -32,6 +32,7 @@ StepperChoice: TypeAlias = Literal["auto", "implicit", "stabilised", "exponentia
 DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-5
 ROUNDING = 1e-9  # of a sum of probabilities given by hand
+TAIL = 1e-3  # of a start: so much of it may lie inside a region that absorbs, and is cut off
 
 
 @final
@@ -138,8 +139,8 @@ def evolve(
     timeline = timeline_of(problem, absorb)
     generator = timeline.at(0.0)
     grid, problem = generator.grid, generator.problem
-    instants = _instants(until, save, times, initial.time if isinstance(initial, Saved) else 0.0)
-    moments = earlier.moments or (_first(generator, initial, float(instants[0])),)
+    instants = saved_times(until, save, times, initial.time if isinstance(initial, Saved) else 0.0)
+    moments = earlier.moments or (first_moment(generator, initial, float(instants[0])),)
     weights = {name: _region(problem, given).weights(grid) for name, given in (watch or {}).items()}
     choice = earlier.choice or choose(timeline, instants, tolerance, stepper)
     fields = {name: value(grid.positions()) for name, value in (observables or {}).items()}
@@ -177,8 +178,11 @@ def _region(problem: Problem, given: Region | str, where: str = "evolve.watch") 
     return problem.region(given, where) if isinstance(given, str) else given
 
 
-def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
-    """The start; what lies in absorbing regions is gone at once, and what a saved one had lost stays lost."""
+def first_moment(generator: Generator, initial: AbstractInitial | ArrayLike, time: float) -> Moment:
+    """The start, without a tail inside absorbing regions; what a saved one had lost stays lost.
+
+    Raises CaseError where more than a tail lies there, or the start is no probability on the grid.
+    """
     gates, active = generator.exits.gates, generator.active
     if isinstance(initial, AbstractInitial):
         probability = initial.probability(generator.problem)
@@ -186,11 +190,12 @@ def _first(generator: Generator, initial: AbstractInitial | ArrayLike, time: flo
         probability = _given(initial, generator.grid)
     before = initial.absorbed if isinstance(initial, Saved) else {}
     left = np.array([before.get(gate, 0.0) for gate in gates])
-    inside = probability[~active].sum()
-    if inside > ROUNDING:
+    inside, total = probability[~active].sum(), probability.sum()
+    if inside > TAIL * total:
         found = f"{inside:.3g} of the probability starts inside a region that absorbs"
-        raise CaseError("initial", found, "All of it must start outside", "Move the start or shrink the region")
-    return Moment(time, np.where(active, probability, 0.0), left)
+        raise CaseError("initial", found, "It must start outside", "Move the start or shrink the region")
+    outside = np.where(active, probability, 0.0)
+    return Moment(time, outside if inside == 0.0 else outside * (total / outside.sum()), left)
 
 
 def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
@@ -204,7 +209,8 @@ def _given(initial: ArrayLike, grid: Grid) -> FloatArray:
     return probability
 
 
-def _instants(until: float | None, save: int, times: Sequence[float] | None, start: float) -> FloatArray:
+def saved_times(until: float | None, save: int, times: Sequence[float] | None, start: float) -> FloatArray:
+    """The times that are saved, the start first. Raises CaseError where they make no sense."""
     if (until is None) == (times is None):
         found = "neither until nor times is given" if until is None else "both until and times are given"
         raise CaseError("evolve", found, "Exactly one of them is needed", "")
@@ -233,6 +239,7 @@ class _Record:
     wants_entropy: bool
     choice: Choice
     counts: Counts
+    counted: Counts = field(default_factory=Counts)  # up to the last moment
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
@@ -246,6 +253,7 @@ class _Record:
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
             row["entropy"] = np.array(entropy_to_rest(generator, probability))
+        self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
@@ -267,7 +275,7 @@ class _Record:
             mass=mass,
             mean=series["mean"],
             covariance=series["covariance"],
-            observables={name: probability @ values / mass for name, values in self.fields.items()},
+            observables={name: _quotient(probability @ values, mass) for name, values in self.fields.items()},
             absorbed={gate: left[:, number] for number, gate in enumerate(generator.exits.gates)},
             outflow=series["outflow"],
             occupation={name: probability @ weight for name, weight in self.weights.items()},
@@ -276,8 +284,13 @@ class _Record:
             mass_error=float(np.abs(mass + left.sum(axis=1) - mass[0] - left[0].sum()).max()),
             smallest_density=float(density.min()),
             tail_mass=float(series["tail"].max()),
-            counts=self.counts,
+            counts=self.counted,
             choice=self.choice,
             timeline=self.timeline,
             paces=tuple(moment.pace for moment in self.moments),
         )
+
+
+def _quotient(sums: FloatArray, mass: FloatArray) -> FloatArray:
+    """Means, not a number where nothing is left."""
+    return np.divide(sums, mass, out=np.full_like(sums, np.nan), where=mass > 0.0)

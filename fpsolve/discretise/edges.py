@@ -13,7 +13,7 @@ crosses an absorbing surface makes an *exit*, cut where it crosses. Along an edg
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.exponents import LocalShape, Sample, exponents
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import BoolArray, FloatArray, IntArray, in_pieces, pieces
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
 from fpsolve.model.symmetric import solved
 
-EDGES_AT_A_TIME = 2**17  # what is known about so many edges stays in the processor's cache
+EDGES_AT_A_TIME = 2**15  # what is known about so many edges stays in the processor's cache
 
 
 @final
@@ -126,57 +126,68 @@ class Cuts:
     gates: tuple[str, ...]
 
 
+# Origin, end and mean weight of edges, (n,) each.
+Pairs: TypeAlias = tuple[IntArray, IntArray, FloatArray]
+
+
 def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[Edges, Exits]:
     """All edges of a problem, sorted by origin, and the exits through its absorbing walls.
 
     An edge's weight is the mean of its two cells' weights for that offset; weights of one cell only would be
     first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
-    offsets, inner, outer = [], [], []
-    for number, (offset, weights) in enumerate(lattice(problem)):
-        origin, end, mean = _pairs(problem, offset, weights)
+    offsets, inner, outer, times = [], [], [], np.zeros(problem.grid.size, dtype=np.int64)
+    for offset, weights in lattice(problem):
         offsets.append(offset)
-        inner.append((origin, end, np.full(origin.size, number), mean))
-        outer += [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
-    joins = [np.concatenate(column) for column in zip(*inner, strict=True)]
-    order = np.argsort(joins[0], kind="stable")
-    origin, end, kind, weight = (column[order] for column in joins)
-    exponent, forward, backward = (np.empty(origin.size) for _ in range(3))
-    bare = Edges(origin, end, kind, np.array(offsets), weight, exponent, forward, backward, 0)
-    edges = _with_rates(problem, at_cells, shape, bare)
+        inner.append(_pairs(problem.grid, offset, weights, times))
+        outer += [] if problem.grid.closed else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
+    edges = _with_rates(problem, at_cells, shape, _merged(np.array(offsets), inner, times))
+    if not outer:
+        nothing, nowhere = np.zeros(0, dtype=np.int64), np.zeros((0, problem.grid.dimensions), dtype=np.int64)
+        return edges, Exits(nothing, nowhere, np.zeros(0), np.zeros(0), nothing, nothing, (), 0)
     cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
     return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
 
 
-def _pairs(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Origin, end and mean weight of the edges along one offset."""
-    end, inside = problem.grid.neighbours(offset)
-    mean = np.where(inside, 0.5 * (weights + weights[end]), 0.0)
-    origin = np.flatnonzero((mean > 0.0) & (end != np.arange(end.size)))
-    return origin, end[origin], mean[origin]
+def _pairs(grid: Grid, offset: IntArray, weights: FloatArray, times: IntArray) -> Pairs:
+    """The edges along one offset; times: (cells,), their number is added to."""
+    origin, end, mean = np.empty(grid.size, np.int64), np.empty(grid.size, np.int64), np.empty(grid.size)
+    more = 3 - grid.dimensions
+    moved, box = np.append(offset, np.zeros(more, np.int64)), np.array(grid.shape + (1,) * more)
+    periodic = np.array([axis.periodic for axis in grid.axes] + [False] * more)
+    count = kernels.pairs(weights, moved, box, periodic, origin, end, mean, times)
+    return origin[:count], end[:count], mean[:count]
+
+
+def _merged(offsets: IntArray, pairs: list[Pairs], times: IntArray) -> Edges:
+    """All edges, sorted by origin, without rates; times: how many have each cell as origin."""
+    place = np.cumsum(times) - times
+    origin, end, kind = np.empty((3, times.sum()), dtype=np.int64)
+    weight, exponent, forward, backward = np.empty((4, origin.size))
+    for number, some in enumerate(pairs):
+        kernels.merge(*some, number, place, origin, end, kind, weight)
+    return Edges(origin, end, kind, offsets, weight, exponent, forward, backward, 0)
 
 
 def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Cell, offset and weight where an offset leaves the box, unless it is closed."""
-    outside = np.zeros(0, dtype=np.bool_) if problem.grid.closed else ~problem.grid.neighbours(offset)[1]
-    cells = np.flatnonzero(outside & (weights[: outside.size] > 0.0))
+    """Cell, offset and weight where an offset leaves the box."""
+    cells = np.flatnonzero(~problem.grid.neighbours(offset)[1] & (weights > 0.0))
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
 def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> Edges:
     """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
-    index = problem.grid.indices().astype(np.float64)
     blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
-    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block), index) for block in blocks)
+    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block)) for block in blocks)
     return replace(edges, unresolved=unresolved)
 
 
-def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges, index: FloatArray) -> int:
-    """Fill in exponents, weights and rates; returns how many exponents are not resolved. index: of all cells."""
+def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> int:
+    """Fill in exponents, weights and rates; returns how many exponents are not resolved."""
     origin, end = edges.origin, edges.end
-    start, step = index[:, origin], edges.offsets.T.astype(np.float64)[:, edges.kind]
-    sides = (at_cells.take(origin), at_cells.take(end))
-    whole, half, unresolved = exponents(problem, start, step, sides)
+    start, step = np.empty((2, problem.grid.dimensions, origin.size))
+    kernels.segments(origin, edges.kind, edges.offsets, np.array(problem.grid.shape), start, step)
+    whole, half, unresolved = exponents(problem, start, step, (at_cells, origin, end))
     rise = np.zeros_like(whole)
     if not _has_equal_lengths(problem):
         first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
@@ -184,11 +195,10 @@ def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Ed
         edges.weight[:] *= _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
         rise = last - first
     edges.exponent[:] = whole
-    edges.forward[:], edges.backward[:] = _rates(
-        edges.weight, whole, half, *_local(shape, origin, end, step, whole, rise)
-    )
-    if not (np.isfinite(edges.forward).all() and np.isfinite(edges.backward).all()):
-        _refuse_rates(problem, int(origin[np.argmax(~np.isfinite(edges.forward + edges.backward))]))
+    local = _local(shape, origin, end, step, whole, rise)
+    bad = kernels.rates(edges.weight, whole, half, *local, edges.forward, edges.backward)
+    if bad >= 0:
+        _refuse_rates(problem, int(origin[bad]))
     return unresolved
 
 
@@ -230,17 +240,11 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
     weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
     local = _local(shape, cuts.cell, cuts.cell, steps, whole, last - first)
-    rate, _ = _rates(weight, whole, half, *local)
-    if not np.isfinite(rate).all():
-        _refuse_rates(problem, int(cuts.cell[np.argmax(~np.isfinite(rate))]))
+    rate, back = np.empty((2, weight.size))
+    bad = kernels.rates(weight, whole, half, *local, rate, back)
+    if bad >= 0:
+        _refuse_rates(problem, int(cuts.cell[bad]))
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
-
-
-def _rates(weight: FloatArray, *exponent: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Forward and backward rates [1/time] of edges; see kernels.conductances for the formula and its arguments."""
-    forward, backward = np.empty_like(weight), np.empty_like(weight)
-    kernels.rates(weight, *exponent, forward, backward)
-    return forward, backward
 
 
 def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> FloatArray:

@@ -16,11 +16,12 @@ the volume is one more known potential, so that the discrete density at rest is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from fpsolve.discretise import kernels
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
 from fpsolve.model.symmetric import absolute
@@ -32,6 +33,7 @@ ROUGH_EXPONENT = 0.05
 JUMP = 0.02
 SMOOTH_EXPONENT = 1e-8
 MOST_HALVINGS = 30
+HALVES = np.array([[0, 1, 2], [2, 3, 4]])  # which of the five nodes of a panel are the three of either half
 
 
 @final
@@ -45,10 +47,9 @@ class Sample:
     potential: FloatArray | None
     slope: FloatArray | None
 
-    def take(self, cells: IntArray) -> Sample:
-        """The sample at some of the points."""
-        potential = None if self.potential is None else self.potential[cells]
-        return Sample(potential, None if self.slope is None else self.slope[:, cells])
+
+# What is known at some points, and which of them are the two ends of every segment.
+Ends: TypeAlias = tuple[Sample, IntArray, IntArray]
 
 
 def sample(problem: Problem, index: FloatArray) -> Sample:
@@ -72,7 +73,8 @@ def _density_sample(problem: Problem, index: FloatArray) -> Sample:
 
     def slope(index: FloatArray) -> FloatArray:
         assert exponent.remainder is not None
-        return exponent.remainder(grid.positions(index)) * grid.stretch(index)
+        widths = grid.spacings[:, None] if grid.even else grid.stretch(index)
+        return exponent.remainder(grid.positions(index)) * widths
 
     return Sample(
         None if exponent.potential is None else in_pieces(potential, index),
@@ -86,7 +88,7 @@ def sample_cells(problem: Problem) -> Sample:
 
 
 def exponents(
-    problem: Problem, start: FloatArray, displacement: FloatArray, sides: tuple[Sample, Sample] | None = None
+    problem: Problem, start: FloatArray, displacement: FloatArray, ends: Ends | None = None
 ) -> tuple[FloatArray, FloatArray, int]:
     """phi(1) and phi(1/2) along segments, and how many of them are not resolved.
 
@@ -94,15 +96,16 @@ def exponents(
     Simpson's rule; phi(1/2) integrates the same parabola: (5 b(0) + 8 b(1/2) - b(1)) / 24. A circulation counts as
     straight there: phi(1/2) - phi(1)/2 is the bulge of ln P at rest.
     """
-    first, last = sides or (sample(problem, start), sample(problem, start + displacement))
-    whole, half, midway = (np.zeros(start.shape[1]) for _ in range(3))
-    rough = np.zeros(start.shape[1], dtype=np.bool_)
-    for piece in pieces(rough.size):
+    count = start.shape[1]
+    known, origin, end = ends or _ends(problem, start, displacement)
+    whole, half, midway, rough = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.bool_)
+    for piece in pieces(count):
         step = displacement[:, piece]
         middle = sample(problem, start[:, piece] + 0.5 * step)
-        if first.slope is not None and middle.slope is not None and last.slope is not None:
-            slopes = (first.slope[:, piece], middle.slope, last.slope[:, piece])
-            whole[piece], half[piece], rough[piece] = _simpson(*((slope * step).sum(axis=0) for slope in slopes))
+        if known.slope is not None and middle.slope is not None:
+            slopes, limits = (known.slope, middle.slope), (ROUGH_EXPONENT, JUMP, SMOOTH_EXPONENT)
+            found = whole[piece], half[piece], rough[piece]
+            kernels.integrate(origin[piece], end[piece], step, *slopes, *limits, *found)
         if middle.potential is not None:
             midway[piece] = middle.potential
     unresolved = 0
@@ -110,18 +113,17 @@ def exponents(
         whole[rough], half[rough], unresolved = _refined(problem, start[:, rough], displacement[:, rough])
     if circulates(problem):
         half = 0.5 * whole
-    if first.potential is not None and last.potential is not None:
-        whole += last.potential - first.potential
-        half += midway - first.potential
+    if known.potential is not None:
+        below = known.potential[origin]
+        whole += known.potential[end] - below
+        half += midway - below
     return whole, half, unresolved
 
 
-def _simpson(b0: FloatArray, b1: FloatArray, b2: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """The integrals of a parabola over a segment and its first half, and whether it is too rough for that."""
-    whole, half = (b0 + 4.0 * b1 + b2) / 6.0, (5.0 * b0 + 8.0 * b1 - b2) / 24.0
-    bend = np.abs(whole - 0.5 * (b0 + b2))
-    jumps = bend > np.maximum(JUMP * (np.abs(b0) + np.abs(b2)), SMOOTH_EXPONENT)
-    return whole, half, (bend > ROUGH_EXPONENT) | jumps
+def _ends(problem: Problem, start: FloatArray, displacement: FloatArray) -> Ends:
+    """The ends of segments, sampled."""
+    number = np.arange(start.shape[1])
+    return sample(problem, np.hstack([start, start + displacement])), number, number + number.size
 
 
 def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> tuple[FloatArray, FloatArray, int]:
@@ -129,16 +131,23 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
 
     A jump takes one or two more panels at every halving, so that it is integrated to SMOOTH_EXPONENT wherever it lies.
     """
-    halves = np.zeros((2, start.shape[1]))
-    segment = np.repeat(np.arange(start.shape[1]), 2)
-    lower = np.tile([0.0, 0.5], start.shape[1])
-    for halving in range(1, MOST_HALVINGS + 1):
-        width = 0.5**halving
-        nodes = lower[:, None] + width * np.linspace(0.0, 1.0, 5)
-        points = start[:, segment, None] + displacement[:, segment, None] * nodes
+    count = start.shape[1]
+
+    def slopes(segment: IntArray, place: FloatArray) -> FloatArray:
+        """The remainder along segments (n,) at places in [0, 1], (n or 1, m), times the segment: (n, m)."""
+        step = displacement[:, segment, None]
+        points = start[:, segment, None] + step * place
         slope = sample(problem, points.reshape(len(start), -1)).slope
         assert slope is not None
-        values = (slope.reshape(points.shape) * displacement[:, segment, None]).sum(axis=0)
+        return np.asarray((slope.reshape(points.shape) * step).sum(axis=0))
+
+    halves = np.zeros((2, count))
+    segment, lower = np.repeat(np.arange(count), 2), np.tile([0.0, 0.5], count)
+    known = slopes(np.arange(count), np.linspace(0.0, 1.0, 5)[None])[:, HALVES].reshape(-1, 3)
+    for halving in range(1, MOST_HALVINGS + 1):
+        width = 0.5**halving
+        between = slopes(segment, lower[:, None] + width * np.array([0.25, 0.75]))
+        values = np.insert(known, [1, 2], between, axis=1)
         coarse = width / 6.0 * (values @ [1.0, 0.0, 4.0, 0.0, 1.0])
         fine = width / 12.0 * (values @ [1.0, 4.0, 2.0, 4.0, 1.0])
         open_ = ~(np.abs(fine - coarse) <= SMOOTH_EXPONENT * (1.0 + np.abs(fine)))
@@ -146,7 +155,7 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
         np.add.at(halves, ((lower[done] >= 0.5).astype(np.int64), segment[done]), fine[done])
         if not open_.any():
             break
-        segment = np.repeat(segment[open_], 2)
+        segment, known = np.repeat(segment[open_], 2), values[open_][:, HALVES].reshape(-1, 3)
         lower = (lower[open_, None] + 0.5 * width * np.array([0.0, 1.0])).ravel()
     return halves.sum(axis=0), halves[0], int(np.unique(segment[open_]).size) if open_.any() else 0
 
@@ -201,7 +210,8 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
         slope += at_cells.slope
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
-    return slope, in_pieces(absolute, np.array([grid.differences(row) for row in slope]))
+    hessian = grid.differences(slope)
+    return slope, absolute(hessian, out=hessian)
 
 
 def cells_across(problem: Problem) -> dict[str, float]:

@@ -71,9 +71,8 @@ class Generator:
     @cached_property
     def departure(self) -> FloatArray:
         """Total rate out of every cell, along edges and exits, (cells,) [1/time]."""
-        size = self.grid.size
-        out = np.bincount(self.edges.origin, self.edges.forward, minlength=size)
-        total: FloatArray = out + np.bincount(self.edges.end, self.edges.backward, minlength=size) + self.losses
+        edges, total = self.edges, self.losses.copy()
+        kernels.depart(edges.origin, edges.end, edges.forward, edges.backward, total)
         return total
 
     def apply(self, probability: FloatArray) -> FloatArray:

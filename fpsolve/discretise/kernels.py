@@ -23,10 +23,15 @@ def curvature_share(z):  # type: ignore[no-untyped-def]
 
     Closed form 12 (z/2 coth(z/2) - 1) / z**2, z/2 coth(z/2) = B(z) + z/2; its series where that cancels.
     """
-    size = abs(z)
+    return _share(abs(z), bernoulli(abs(z)))
+
+
+@njit(cache=True)
+def _share(size, least):  # type: ignore[no-untyped-def]
+    """The same, where least = B(size) is known."""
     if size < 0.05:
-        return 1.0 - z * z / 60.0
-    return 12.0 * (bernoulli(size) + 0.5 * size - 1.0) / (z * z)
+        return 1.0 - size * size / 60.0
+    return 12.0 * (least + 0.5 * size - 1.0) / (size * size)
 
 
 @njit(cache=True)
@@ -60,7 +65,11 @@ def conductances(whole, half, curvature, circulating):  # type: ignore[no-untype
     however large Z is. B(-Z) in its place adds weight q**2 c**2 / 12, which is never negative, so that every barrier
     comes out too low: by 12 of 50 in ln(time) where q and c reach 4. Bulge and curvature are those of ln p at rest.
     """
-    common = math.exp(curvature_share(whole) * (half - 0.5 * whole + curvature / 24.0))
+    size = abs(whole)
+    least = bernoulli(size)
+    common = math.exp(_share(size, least) * (half - 0.5 * whole + curvature / 24.0))
+    if circulating == 0.0:
+        return common * (least + max(whole, 0.0)), common * (least + max(-whole, 0.0))
     forward = backward = common
     for z in (whole - circulating, circulating):
         least = bernoulli(abs(z))
@@ -70,11 +79,93 @@ def conductances(whole, half, curvature, circulating):  # type: ignore[no-untype
 
 
 @njit(cache=True)
+def pairs(weights, offset, shape, periodic, origin, end, mean, times):  # type: ignore[no-untyped-def]
+    """Fill origin, end and mean weight of the edges along one offset, sorted by origin; returns their number.
+
+    offset, shape, periodic: of three axes; times: (cells,), is raised by the number of edges with that origin.
+    """
+    count = cell = 0
+    for i in range(shape[0]):
+        a = _moved(i + offset[0], shape[0], periodic[0])
+        for j in range(shape[1]):
+            b = _moved(j + offset[1], shape[1], periodic[1])
+            for k in range(shape[2]):
+                c = _moved(k + offset[2], shape[2], periodic[2])
+                if a >= 0 and b >= 0 and c >= 0:
+                    other = (a * shape[1] + b) * shape[2] + c
+                    weight = 0.5 * (weights[cell] + weights[other])
+                    if weight > 0.0 and other != cell:
+                        origin[count], end[count], mean[count] = cell, other, weight
+                        times[cell] += 1
+                        count += 1
+                cell += 1
+    return count
+
+
+@njit(cache=True)
+def _moved(index, cells, periodic):  # type: ignore[no-untyped-def]
+    """An index inside the axis; -1 where it is outside."""
+    if periodic:
+        return index % cells
+    return index if 0 <= index < cells else -1
+
+
+@njit(cache=True)
+def merge(origin, end, mean, number, place, to_origin, to_end, to_kind, to_weight):  # type: ignore[no-untyped-def]
+    """Put the edges along offset `number` among all; place: (cells,), where the next one with that origin goes."""
+    for edge in range(origin.size):
+        to = place[origin[edge]]
+        to_origin[to], to_end[to], to_kind[to], to_weight[to] = origin[edge], end[edge], number, mean[edge]
+        place[origin[edge]] += 1
+
+
+@njit(cache=True)
+def segments(origin, kind, offsets, shape, start, step):  # type: ignore[no-untyped-def]
+    """Fill start and step of edges, (axes, edges), in index units; offsets: (kinds, axes)."""
+    for edge in range(origin.size):
+        rest, along, again = origin[edge], kind[edge], edge > 0 and origin[edge] == origin[edge - 1]
+        for axis in range(shape.size - 1, -1, -1):
+            step[axis, edge] = offsets[along, axis]
+            if again:  # most of the time; divisions take long
+                start[axis, edge] = start[axis, edge - 1]
+            else:
+                above = rest // shape[axis]
+                start[axis, edge] = rest - above * shape[axis]
+                rest = above
+
+
+@njit(cache=True)
+def integrate(origin, end, step, slope, middle, largest, jump, smooth, whole, half, rough):  # type: ignore[no-untyped-def]
+    """Fill in the integrals of parabolas over segments and their first halves, and which are too rough for that.
+
+    slope: (axes, points), at points of which origin and end are two for every segment; middle: (axes, segments).
+    """
+    for edge in range(origin.size):
+        b0 = b1 = b2 = 0.0
+        for axis in range(step.shape[0]):
+            along = step[axis, edge]
+            b0 += slope[axis, origin[edge]] * along
+            b1 += middle[axis, edge] * along
+            b2 += slope[axis, end[edge]] * along
+        whole[edge] = (b0 + 4.0 * b1 + b2) / 6.0
+        half[edge] = (5.0 * b0 + 8.0 * b1 - b2) / 24.0
+        bend = abs(whole[edge] - 0.5 * (b0 + b2))
+        rough[edge] = bend > largest or bend > max(jump * (abs(b0) + abs(b2)), smooth)
+
+
+@njit(cache=True)
 def rates(weight, whole, half, curvature, circulating, forward, backward):  # type: ignore[no-untyped-def]
-    """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole)."""
+    """Fill forward and backward rates of edges [1/time]; forward / backward = exp(whole).
+
+    Returns the first edge of which one is not finite, -1 where there is none.
+    """
+    bad = -1
     for edge in range(weight.size):
         out, back = conductances(whole[edge], half[edge], curvature[edge], circulating[edge])
         forward[edge], backward[edge] = weight[edge] * out, weight[edge] * back
+        if bad < 0 and not math.isfinite(forward[edge] + backward[edge]):
+            bad = edge
+    return bad
 
 
 @njit(cache=True)
@@ -114,6 +205,14 @@ def collect(origin, end, current, out):  # type: ignore[no-untyped-def]
     for edge in range(origin.size):
         out[origin[edge]] -= current[edge]
         out[end[edge]] += current[edge]
+
+
+@njit(cache=True)
+def depart(origin, end, forward, backward, out):  # type: ignore[no-untyped-def]
+    """Add the rates out of every cell."""
+    for edge in range(origin.size):
+        out[origin[edge]] += forward[edge]
+        out[end[edge]] += backward[edge]
 
 
 @njit(cache=True)

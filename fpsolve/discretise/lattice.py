@@ -59,7 +59,7 @@ def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
     for offset, parts in groupby(sorted(strands, key=lambda strand: strand.offset), lambda strand: strand.offset):
         weights = np.zeros(grid.size)
         for part in parts:
-            weights[part.cells] += part.weights
+            weights[part.cells if part.cells.size < grid.size else slice(None)] += part.weights
         yield np.array(offset), weights
 
 

@@ -55,7 +55,8 @@ class Stencil:
     def of(cls, generator: Generator, threads: int = 1) -> Stencil:
         """Lay out the rates; threads: the most to use, fewer on a small grid."""
         size = generator.grid.size
-        groups = [_Group.of(np.arange(size), 0, -generator.departure, size), *_groups(generator)]
+        every = np.arange(size)
+        groups = [_Group.of(every, -generator.departure, every, 0, size), *_groups(generator)]
         cell, length, stride = (
             np.concatenate([getattr(group, name) for group in groups]) for name in ("cell", "length", "stride")
         )
@@ -109,33 +110,21 @@ class _Group:
 
     target: IntArray
     rate: FloatArray
+    chosen: IntArray
     count: IntArray
     cell: IntArray
     length: IntArray
     stride: IntArray
 
     @classmethod
-    def of(cls, target: IntArray, stride: int, rate: FloatArray, size: int) -> _Group:
-        """Rows of the edges with these rates into the cells `target`, in increasing order, from target + stride."""
-        block = target // BLOCK
-        heads = np.flatnonzero(np.diff(block, prepend=-1))
-        low = block[heads] * BLOCK
-        high = np.minimum(low + BLOCK, size)
-        count = np.diff(heads, append=target.size)
-        dense = np.repeat(count > DENSE * (high - low), count)
-        begins = np.diff(target, prepend=-size) > np.where(dense, size, GAP)
-        begins[heads] = True
-        starts = np.flatnonzero(begins)
-        ends = np.append(starts[1:], target.size)
-        cell, stop = target[starts], target[ends - 1] + 1
-        spans, low = dense[starts], block[starts] * BLOCK
-        cell = np.where(spans, np.maximum(low, -stride), cell)
-        stop = np.where(spans, np.minimum(np.minimum(low + BLOCK, size), size - stride), stop)
-        return cls(target, rate, ends - starts, cell, stop - cell, np.full(cell.size, stride))
+    def of(cls, target: IntArray, rate: FloatArray, chosen: IntArray, stride: int, size: int) -> _Group:
+        """Rows of chosen edges with these rates into the cells `target`, in increasing order, from target + stride."""
+        count, cell, length = kernels.rows(target, chosen, stride, size, BLOCK, DENSE, GAP).T
+        return cls(target, rate, chosen, count, cell, length, np.full(cell.size, stride))
 
     def fill(self, place: IntArray, out: FloatArray) -> None:
         """Put the rates where the rows are."""
-        kernels.fill(self.target, self.rate, self.count, self.cell, place, out)
+        kernels.fill(self.target, self.rate, self.chosen, self.count, self.cell, place, out)
 
 
 def _groups(generator: Generator) -> Iterator[_Group]:
@@ -147,10 +136,11 @@ def _groups(generator: Generator) -> Iterator[_Group]:
     for start, stop in pairwise(bounds):
         mine = order[start:stop]  # sorted by origin
         distance = edges.end[mine] - edges.origin[mine]
-        for stride in np.unique(distance).tolist():
-            chosen = mine[distance == stride]
-            yield _Group.of(edges.end[chosen], -stride, edges.forward[chosen], size)
-            yield _Group.of(edges.origin[chosen], stride, edges.backward[chosen], size)
+        alike = (distance == distance[:1]).all()
+        for stride in (distance[:1] if alike else np.unique(distance)).tolist():
+            chosen = mine if alike else mine[distance == stride]
+            yield _Group.of(edges.end, edges.forward, chosen, -stride, size)
+            yield _Group.of(edges.origin, edges.backward, chosen, stride, size)
 
 
 def aligned(count: int) -> FloatArray:

@@ -6,6 +6,7 @@ rows are read side by side: the memory then delivers them together, and the sums
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 
@@ -87,11 +88,38 @@ def _pair(k, n, low, stride, place, rate, p):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill(target, rate, count, cell, place, out):  # type: ignore[no-untyped-def]
-    """Put the rates of edges, count[row] of them in each row, where they belong: out[place + target - cell]."""
+def rows(target, chosen, stride, size, block, dense, gap):  # type: ignore[no-untyped-def]
+    """The rows of some edges that lead into the cells target[chosen], in increasing order, from target + stride.
+
+    A row for each: how many edges, first cell, length; see `Stencil`.
+    """
+    found, count, begin = np.empty((chosen.size, 3), dtype=np.int64), 0, 0
+    while begin < chosen.size:
+        low = target[chosen[begin]] // block * block
+        high = min(low + block, size)
+        end = begin
+        while end < chosen.size and target[chosen[end]] < high:
+            end += 1
+        if end - begin > dense * (high - low):
+            low, high = max(low, -stride), min(high, size - stride)
+            found[count, 0], found[count, 1], found[count, 2] = end - begin, low, high - low
+            begin, count = end, count + 1
+            continue
+        for edge in range(begin + 1, end + 1):
+            before = target[chosen[edge - 1]]
+            if edge == end or target[chosen[edge]] - before > gap:
+                first = target[chosen[begin]]
+                found[count, 0], found[count, 1], found[count, 2] = edge - begin, first, before + 1 - first
+                begin, count = edge, count + 1
+    return found[:count].copy()
+
+
+@njit(cache=True)
+def fill(target, rate, chosen, count, cell, place, out):  # type: ignore[no-untyped-def]
+    """Put the rates of chosen edges, count[row] of them in each row, where they belong: out[place + target - cell]."""
     entry = 0
     for row in range(count.size):
         shift = place[row] - cell[row]
         for _ in range(count[row]):
-            out[shift + target[entry]] = rate[entry]
+            out[shift + target[chosen[entry]]] = rate[chosen[entry]]
             entry += 1

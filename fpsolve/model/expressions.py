@@ -195,6 +195,8 @@ class Expression:
         CaseError : the text is not a formula, uses what is not allowed, is too large,
             or holds a constant that is not a finite real number; quotes the piece.
         """
+        if isinstance(text, str):
+            return _parsed(text, tuple(variables), tuple(parameters.items()), where, timed)
         reader = _reader(text, variables, parameters, where, timed=timed)
         return reader.expression(reader.value)
 
@@ -208,12 +210,12 @@ class Expression:
     @property
     def is_constant(self) -> bool:
         """Whether no variable occurs: the same everywhere, though perhaps not at all times."""
-        return self.tree.free_symbols <= {_symbol(TIME)} - set(map(_symbol, self.variables))
+        return _symbols(self.tree) <= {_symbol(TIME)} - set(map(_symbol, self.variables))
 
     @property
     def depends_on_time(self) -> bool:
         """Whether the time occurs."""
-        return _symbol(TIME) in self.tree.free_symbols
+        return _symbol(TIME) in _symbols(self.tree)
 
     def derivative(self, variable_index: int) -> "Expression":
         """Differentiate by one variable, almost everywhere: jumps of sign, heaviside and where add nothing."""
@@ -293,6 +295,14 @@ def parse_level_set(text: str, variables: Sequence[str], parameters: Mapping[str
     """
     reader = _reader(text, variables, parameters, where)
     return reader.expression(lambda node: reader.logical(node, _LEVEL_SET))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(
+    text: str, variables: tuple[str, ...], parameters: tuple[tuple[str, float], ...], where: str, timed: bool
+) -> Expression:
+    reader = _reader(text, variables, dict(parameters), where, timed=timed)
+    return reader.expression(reader.value)
 
 
 def _reader(
@@ -496,8 +506,14 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+@functools.cache
 def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
+
+
+@functools.lru_cache(maxsize=1024)  # asked for at every time of a problem that changes
+def _symbols(tree: sympy.Expr) -> frozenset[sympy.Symbol]:
+    return frozenset(tree.free_symbols)
 
 
 def _depth(tree: sympy.Basic) -> int:

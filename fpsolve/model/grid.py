@@ -255,8 +255,10 @@ class Grid:
         """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
         if index is None:
             return self._over_box([axis.centres for axis in self.axes])
-        columns = [axis.position(row.astype(np.float64)) for axis, row in zip(self.axes, index, strict=True)]
-        return np.array(columns)
+        places = np.empty(index.shape)
+        for number, axis in enumerate(self.axes):
+            places[number] = axis.position(np.asarray(index[number], dtype=np.float64))
+        return places
 
     def stretch(self, index: FloatArray | None = None) -> FloatArray:
         """Local cell widths along each axis [length], (axes, points); of all cells when no index is given."""
@@ -269,11 +271,14 @@ class Grid:
         return values.reshape(*values.shape[:-1], *self.shape)
 
     def differences(self, values: FloatArray) -> FloatArray:
-        """Slopes along each axis per cell, (axes, cells): central, one-sided at walls, wrapped where periodic."""
-        slopes = np.zeros((self.dimensions, self.size))
+        """Slopes along each axis of values (..., cells): central, one-sided at walls, wrapped where periodic.
+
+        Shape (..., axes, cells).
+        """
+        slopes = np.zeros((*values.shape[:-1], self.dimensions, self.size))
         for number, axis in enumerate(self.axes):
-            box = np.moveaxis(self.shaped(values), number, 0)
-            slope = np.moveaxis(self.shaped(slopes[number]), number, 0)
+            box = np.moveaxis(self.shaped(values), number - self.dimensions, 0)
+            slope = np.moveaxis(self.shaped(slopes[..., number, :]), number - self.dimensions, 0)
             if axis.cells > 1:
                 np.subtract(box[2:], box[:-2], out=slope[1:-1])
                 slope[1:-1] *= 0.5

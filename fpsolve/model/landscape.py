@@ -107,12 +107,11 @@ class Landscape:
 
     def drift(self, positions: FloatArray) -> FloatArray:
         """Drift [length/time] at positions (axes, points), in the convention of the noise; same shape."""
-        total = np.zeros_like(positions)
-        if self.gradient is not None:
-            total -= self.mobility @ self.gradient(positions)
-        if self.extra_drift is not None:
-            total += self.extra_drift(positions)
-        return total
+        if self.gradient is None:
+            assert self.extra_drift is not None
+            return self.extra_drift(positions)
+        down = -(self.mobility @ self.gradient(positions))
+        return np.asarray(down if self.extra_drift is None else down + self.extra_drift(positions))
 
 
 def _check_sources(

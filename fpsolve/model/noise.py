@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, TypeAlias, final
@@ -125,9 +126,9 @@ class AbstractNoise(abc.ABC):
 
     def course(self, parameters: Mapping[str, float]) -> Course:
         """What the numbers do in time. parameters: names that expressions may use."""
-        given = {name: value for name in self.SCHEDULED if (value := getattr(self, name)) is not None}
-        made = {name: schedule(value, parameters, f"noise.{name}") for name, value in given.items()}
-        return Course(made)
+        values = ((name, getattr(self, name)) for name in self.SCHEDULED)
+        given = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in values)
+        return _course(given, tuple(sorted(parameters.items())))
 
     def at(self, time: float, parameters: Mapping[str, float]) -> Self:
         """The noise with plain numbers, those of a time."""
@@ -323,6 +324,12 @@ class HessianNoise(AbstractNoise):
         _, slope = self._eigenvalue_map(0.5 * (h[:, None] + h))
         near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=0) + self.floor)
         return np.where(near, slope, rise / np.where(near, 1.0, run))
+
+
+@functools.lru_cache(maxsize=64)  # a clock that is read at many times counts on from where it is
+def _course(given: tuple[tuple[str, Scheduled | None], ...], parameters: tuple[tuple[str, float], ...]) -> Course:
+    known = [(name, value) for name, value in given if value is not None]
+    return Course({name: schedule(value, dict(parameters), f"noise.{name}") for name, value in known})
 
 
 def _columns(source: Source, where: str) -> int:

@@ -78,8 +78,12 @@ class Problem:
         return Problem(*self.whole, grid, self.time)
 
     def at(self, time: float) -> Problem:
-        """The same problem at another time."""
-        return Problem(*self.whole, self.grid, time)
+        """The same problem at another time. Raises CaseError, which names the time, where it is none then."""
+        try:
+            return Problem(*self.whole, self.grid, time)
+        except CaseError as error:
+            found = error.found if " at t = " in error.found else f"at t = {time:g} {error.found}"
+            raise CaseError(error.where, found, error.required, error.remedy) from None
 
     @cached_property
     def course(self) -> Course:
@@ -158,17 +162,21 @@ class Problem:
     def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
         """The function positions -> D^-1 vector, (axes, points)."""
         if (matrix := self.diffusion.constant) is not None:
-            return lambda positions: np.linalg.solve(matrix, vector(positions)).astype(float)
-
-        def solve(positions: FloatArray) -> FloatArray:
-            return solved(self._checked(self.diffusion.matrix(positions), positions), vector(positions))
-
-        return solve
+            inverse = np.linalg.inv(matrix)
+            return lambda positions: np.asarray(inverse @ vector(positions))
+        return lambda positions: self._solved(self.diffusion.matrix(positions), vector(positions), positions)
 
     def _flux_over_diffusion(self, positions: FloatArray) -> FloatArray:
         """D^-1 v, (axes, points)."""
         matrices, noise_drift = self.diffusion.matrix_and_noise_drift(positions)
-        return solved(self._checked(matrices, positions), self.landscape.drift(positions) + noise_drift)
+        return self._solved(matrices, self.landscape.drift(positions) + noise_drift, positions)
+
+    def _solved(self, matrices: FloatArray, vectors: FloatArray, positions: FloatArray) -> FloatArray:
+        """matrix^-1 vector, (axes, points), for D at positions between the cell centres."""
+        found = solved(matrices, vectors)
+        if np.isnan(found[0]).any():
+            self._checked(matrices, positions)
+        return found
 
     def _log_scale(self, share: float) -> PointFunction:
         """The function positions -> -share ln f of D = f(x) M, by the trace."""

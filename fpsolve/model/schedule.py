@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import abc
 import functools
+import itertools
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, final
+from typing import Any, NoReturn, TypeAlias, final
 
 import numpy as np
 from scipy.integrate import DenseOutput, solve_ivp
@@ -22,7 +25,9 @@ from fpsolve.model.grid import FloatArray
 
 # Accuracy of a clock whose rate is a formula; its error is far below one step.
 CLOCK_ACCURACY = 1e-12
-MOST_DOUBLINGS = 1000
+MOST_EVALUATIONS = 5_000  # of the learning rate in one stretch; as it falls to 0, k may grow beyond bounds
+MOST_STRETCHES = 200  # on the way to a step
+MOST_HALVINGS = 5_000  # of a bracket around a time, which may be as small as floating point holds
 
 
 @final
@@ -132,7 +137,7 @@ class Stages(AbstractSchedule):
 
     def ends(self, clock: Clock | None) -> list[float]:
         """Times at which one stage gives way to the next."""
-        if not self.in_steps:
+        if not self.counts_steps:
             return list(self.ends_at)
         assert clock is not None
         return [clock.time(end) for end in self.ends_at]
@@ -181,6 +186,7 @@ class Clock:
         self._rate = learning_rate
         self._times, self._steps = [0.0], [0.0]  # knots: ends of stages, or of stretches integrated so far
         self._parts: list[DenseOutput] = []
+        self._forbidden = math.inf  # a time to which nothing can be integrated
         if isinstance(learning_rate, Stages):
             for value, end in zip(learning_rate.values, learning_rate.ends_at, strict=False):
                 last_time, last_step = self._times[-1], self._steps[-1]
@@ -204,13 +210,19 @@ class Clock:
         if not isinstance(self._rate, Formula):
             knot = int(np.searchsorted(self._steps, steps, side="right")) - 1
             return self._times[knot] + (steps - self._steps[knot]) * self._value(knot)
-        for _ in range(MOST_DOUBLINGS):
-            if self._times[-1] > 0.0 and self._steps[-1] >= steps:
-                break
-            self._reach(2.0 * self._times[-1] or steps * self._slope(0.0, 0.0) or 1.0)
-        else:
-            raise CaseError("noise.learning_rate", f"step {steps:g} is never reached", "It falls too fast", "")
-        return float(brentq(lambda time: self.steps(time) - steps, 0.0, self._times[-1], xtol=1e-300, rtol=1e-14))
+        if steps <= 0.0:
+            return 0.0
+        self._reach_step(steps)
+        return float(
+            brentq(
+                lambda time: self.steps(time) - steps,
+                0.0,
+                self._times[-1],
+                xtol=1e-300,
+                rtol=1e-14,
+                maxiter=MOST_HALVINGS,
+            )
+        )
 
     def _value(self, knot: int) -> float:
         """The learning rate after a knot."""
@@ -221,23 +233,59 @@ class Clock:
         return self._positive(self._rate(time, step), time, step)
 
     def _reach(self, time: float) -> None:
-        """Integrate dk/dt = 1 / learning_rate(t, k) up to a time."""
-        while self._times[-1] < time:
-            begin, end = self._times[-1], max(time, 2.0 * self._times[-1])
-            found: Any = solve_ivp(
-                lambda t, k: [1.0 / self._slope(t, float(k[0]))],
-                (begin, end),
-                [self._steps[-1]],
-                method="DOP853",
-                rtol=CLOCK_ACCURACY,
-                atol=CLOCK_ACCURACY,
-                dense_output=True,
-            )
-            if not found.success:
-                raise CaseError("noise.learning_rate", f"its steps cannot be counted ({found.message})", "", "")
-            self._parts.append(found.sol)
-            self._times.append(end)
-            self._steps.append(float(found.y[0, -1]))
+        """Know the steps up to a time, and as far again where the learning rate allows it: that is asked for next."""
+        if self._times[-1] >= time:
+            return
+        twice = 2.0 * self._times[-1]
+        if time < twice < self._forbidden:
+            try:
+                self._integrate(twice)
+            except CaseError:
+                self._forbidden = twice
+            else:
+                return
+        self._integrate(time)
+
+    def _reach_step(self, steps: float) -> None:
+        """Know the time up to a step, by stretches that grow as long as the learning rate stays above 0."""
+        stretch = steps * self._slope(0.0, 0.0)
+        for _ in range(MOST_STRETCHES):
+            if self._steps[-1] >= steps:
+                return
+            try:
+                self._integrate(self._times[-1] + stretch, 2.0 * steps)
+                stretch *= 2.0
+            except CaseError:
+                stretch *= 0.5
+        found, required = f"step {steps:g} is never reached", "The steps that are counted must be"
+        raise CaseError("noise.learning_rate", found, required, "Use times, or a learning rate that falls faster")
+
+    def _integrate(self, end: float, most_steps: float = math.inf) -> None:
+        """Integrate dk/dt = 1 / learning_rate(t, k) from where it is known to a time, or to so many steps."""
+        evaluations = itertools.count()
+
+        def rate(time: float, step: FloatArray) -> list[float]:
+            if next(evaluations) == MOST_EVALUATIONS:
+                self._refuse(time, float(step[0]))
+            return [1.0 / self._slope(time, float(step[0]))]
+
+        def enough(time: float, step: FloatArray) -> float:
+            return float(step[0]) - min(most_steps, sys.float_info.max)
+
+        enough.terminal = True  # type: ignore[attr-defined]
+        accuracy = {"rtol": CLOCK_ACCURACY, "atol": CLOCK_ACCURACY}
+        span, first = (self._times[-1], end), [self._steps[-1]]
+        found: Any = solve_ivp(rate, span, first, method="DOP853", dense_output=True, events=enough, **accuracy)
+        if not found.success:
+            self._refuse(float(found.t[-1]), float(found.y[0, -1]))
+        self._parts.append(found.sol)
+        self._times.append(float(found.t[-1]))
+        self._steps.append(float(found.y[0, -1]))
+
+    def _refuse(self, time: float, step: float) -> NoReturn:
+        """The learning rate falls to 0, and k rises beyond all bounds."""
+        found = f"it is {self._rate(time, step):g} at t = {time:g}, k = {step:g}, and falls to 0"
+        raise CaseError("noise.learning_rate", found, "It must stay above 0 until the end", "")
 
     def _positive(self, value: float, time: float, step: float) -> float:
         if not value > 0.0 or not np.isfinite(value):
@@ -283,7 +331,8 @@ class Course:
 
     def at(self, time: float) -> dict[str, float]:
         """All numbers at a time."""
-        step = None if self.clock is None else self.clock.steps(time)
+        counted = self.clock is not None and any(values.counts_steps for values in self.schedules.values())
+        step = self.clock.steps(time) if self.clock is not None and counted else None
         return {name: values(time, step) for name, values in self.schedules.items()}
 
     def steps(self, times: FloatArray) -> FloatArray | None:

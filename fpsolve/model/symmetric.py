@@ -31,19 +31,16 @@ def composed(values: FloatArray, vectors: FloatArray) -> FloatArray:
     return out
 
 
-def absolute(matrices: FloatArray) -> FloatArray:
+def absolute(matrices: FloatArray, out: FloatArray | None = None) -> FloatArray:
     """|symmetric part| of matrices, |.| acting on the eigenvalues; those are needed only where signs may differ.
+
+    out: written to, and may be the same array.
 
     A diagonal that outweighs the rest of its rows and has one sign is that of all eigenvalues (Gershgorin 1931).
     """
-    symmetric = 0.5 * (matrices + matrices.swapaxes(0, 1))
-    diagonal = np.einsum("iip->ip", symmetric)
-    rest = np.abs(symmetric).sum(axis=1) - np.abs(diagonal)
-    sign = (diagonal > rest).all(axis=0).astype(np.float64) - (diagonal < -rest).all(axis=0)
-    out, mixed = symmetric * sign, sign == 0.0
-    values, vectors = eigen(symmetric[..., mixed])
-    out[..., mixed] = composed(np.abs(values), vectors)
-    return out
+    result = np.empty(matrices.shape) if out is None else out
+    _absolute(matrices, result)
+    return result
 
 
 def divergence(factors: FloatArray, vectors: FloatArray, slopes: FloatArray) -> FloatArray:
@@ -128,6 +125,32 @@ def _diagonalise(a, v):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _absolute(matrices, out):  # type: ignore[no-untyped-def]
+    axes = matrices.shape[0]
+    a, v = np.empty((axes, axes)), np.empty((axes, axes))
+    for point in range(matrices.shape[2]):
+        _load(matrices, point, a)
+        up = down = True
+        for i in range(axes):
+            rest = 0.0
+            for j in range(axes):
+                rest += abs(a[i, j]) if j != i else 0.0
+            up, down = up and a[i, i] > rest, down and a[i, i] < -rest
+        if up or down:
+            for i in range(axes):
+                for j in range(axes):
+                    out[i, j, point] = a[i, j] if up else -a[i, j]
+            continue
+        _diagonalise(a, v)
+        for i in range(axes):
+            for j in range(i + 1):
+                total = 0.0
+                for k in range(axes):
+                    total += v[i, k] * abs(a[k, k]) * v[j, k]
+                out[i, j, point] = out[j, i, point] = total
+
+
+@njit(cache=True, nogil=True)
 def _compose(values, vectors, out):  # type: ignore[no-untyped-def]
     axes = values.shape[0]
     for i in range(axes):
@@ -163,39 +186,31 @@ def _divergence(factors, vectors, slopes, out):  # type: ignore[no-untyped-def]
                     out[i, point] += vectors[i, a, point] * factors[a, b, point] * total
 
 
-@njit(cache=True, nogil=True)
-def _factor(a, lower):  # type: ignore[no-untyped-def]
-    """The Cholesky factor of a; returns whether there is one."""
-    for i in range(a.shape[0]):
-        for j in range(i + 1):
-            total = a[i, j]
-            for k in range(j):
-                total -= lower[i, k] * lower[j, k]
-            if i > j:
-                lower[i, j] = total / lower[j, j]
-            elif total > 0.0:
-                lower[i, i] = math.sqrt(total)
-            else:
-                return False
-    return True
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _solve(matrices, x):  # type: ignore[no-untyped-def]
-    """Replace x by matrix^-1 x = lower^-T lower^-1 x."""
+    """Replace x by matrix^-1 x, matrix = L diag(p, q, r) L^T; where there are fewer axes, the identity fills up."""
     axes = matrices.shape[0]
-    a, lower = np.empty((axes, axes)), np.empty((axes, axes))
+    c = f = 1.0
+    b = d = e = x1 = x2 = 0.0
     for point in range(x.shape[1]):
-        _load(matrices, point, a)
-        if not _factor(a, lower):
-            for i in range(axes):
-                x[i, point] = math.nan
+        p, x0 = matrices[0, 0, point], x[0, point]
+        if axes > 1:
+            b, c, x1 = 0.5 * (matrices[1, 0, point] + matrices[0, 1, point]), matrices[1, 1, point], x[1, point]
+        if axes > 2:
+            d, e = matrices[2, 0, point] + matrices[0, 2, point], matrices[2, 1, point] + matrices[1, 2, point]
+            d, e, f, x2 = 0.5 * d, 0.5 * e, matrices[2, 2, point], x[2, point]
+        l10, l20 = b / p, d / p
+        q, e = c - l10 * b, e - l20 * b
+        l21 = e / q
+        r = f - l20 * d - l21 * e
+        if not (p > 0.0 and q > 0.0 and r > 0.0):
+            x[:, point] = math.nan
             continue
-        for i in range(axes):
-            for k in range(i):
-                x[i, point] -= lower[i, k] * x[k, point]
-            x[i, point] /= lower[i, i]
-        for i in range(axes - 1, -1, -1):
-            for k in range(i + 1, axes):
-                x[i, point] -= lower[k, i] * x[k, point]
-            x[i, point] /= lower[i, i]
+        x1 -= l10 * x0
+        x2 = (x2 - l20 * x0 - l21 * x1) / r
+        x1 = x1 / q - l21 * x2
+        x[0, point] = x0 / p - l10 * x1 - l20 * x2
+        if axes > 1:
+            x[1, point] = x1
+        if axes > 2:
+            x[2, point] = x2

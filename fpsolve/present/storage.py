@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import h5netcdf
 import numpy as np
@@ -57,7 +58,7 @@ def write_result(report: Report, path: Path, case_text: str, *, under_way: bool 
     assert report.generator is not None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with h5netcdf.File(temporary, "w") as file:
+        with _Sink(temporary) as sink, h5netcdf.File(sink, "w") as file:
             _write_root(file, report, case_text, "under way" if under_way else report.outcome)
             _write_grid(file, report.generator.grid)
             _write_problem(file, report.generator.problem)
@@ -69,6 +70,42 @@ def write_result(report: Report, path: Path, case_text: str, *, under_way: bool 
         raise RunError(str(path), found, kept, "Free some space") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@final
+class _Sink(io.FileIO):
+    """A file that holds back the first error of the disk until it is closed.
+
+    HDF5 that cannot write what it has promised cannot close its file either, and brings the process down at its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write everything, or remember why not."""
+        rest = memoryview(content).cast("B")
+        size = rest.nbytes
+        try:
+            while rest.nbytes and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self.error is not None:
+            raise self.error
 
 
 def remove_leftovers(path: Path) -> None:

@@ -145,6 +145,16 @@ def dot(values: Any, begin: Any, others: Any, other_begin: Any, count: Any) -> A
     raise NotImplementedError
 
 
+def combine(target: Any, values: Any, at: Any, rows: Any, source: Any, begin: Any, columns: Any) -> None:
+    """Write the sum of some rows of a matrix (rows, columns), each times one of consecutive numbers."""
+    raise NotImplementedError
+
+
+def add_dots(values: Any, at: Any, rows: Any, source: Any, begin: Any, columns: Any, others: Any) -> None:
+    """Add to consecutive numbers the products of the rows of a matrix (rows, columns) with others."""
+    raise NotImplementedError
+
+
 def _put_plain(values, at, number):  # type: ignore[no-untyped-def]
     values[at] = number
 
@@ -228,6 +238,54 @@ def _dot_plain(values, begin, others, other_begin, count):  # type: ignore[no-un
     return (one + two) + (three + four)
 
 
+def _combine_plain(target, values, at, rows, source, begin, columns):  # type: ignore[no-untyped-def]
+    out, row = target[:columns], 0
+    for c in range(columns):
+        out[c] = 0.0
+    while row + 4 <= rows:  # four rows at a time: fewer passes over the sums
+        v0, v1, v2, v3 = values[at + row], values[at + row + 1], values[at + row + 2], values[at + row + 3]
+        of = source[begin + row * columns : begin + (row + 4) * columns]
+        s0, s1, s2, s3 = of[:columns], of[columns : 2 * columns], of[2 * columns : 3 * columns], of[3 * columns :]
+        for c in range(columns):
+            out[c] += (v0 * s0[c] + v1 * s1[c]) + (v2 * s2[c] + v3 * s3[c])
+        row += 4
+    for i in range(row, rows):
+        v0, s0 = values[at + i], source[begin + i * columns : begin + (i + 1) * columns]
+        for c in range(columns):
+            out[c] += v0 * s0[c]
+
+
+def _combine_extended(target, values, at, rows, source, begin, columns):  # type: ignore[no-untyped-def]
+    clear(target, 0, columns)
+    for i in range(rows):
+        add_multiple(target, 0, number(values, at + i), source, begin + i * columns, columns)
+
+
+def _add_dots_plain(values, at, rows, source, begin, columns, others):  # type: ignore[no-untyped-def]
+    other, row = others[:columns], 0
+    while row + 4 <= rows:
+        t0 = t1 = t2 = t3 = 0.0
+        of = source[begin + row * columns : begin + (row + 4) * columns]
+        s0, s1, s2, s3 = of[:columns], of[columns : 2 * columns], of[2 * columns : 3 * columns], of[3 * columns :]
+        for c in range(columns):
+            t0 += s0[c] * other[c]
+            t1 += s1[c] * other[c]
+            t2 += s2[c] * other[c]
+            t3 += s3[c] * other[c]
+        values[at + row] += t0
+        values[at + row + 1] += t1
+        values[at + row + 2] += t2
+        values[at + row + 3] += t3
+        row += 4
+    for i in range(row, rows):
+        values[at + i] += dot(source, begin + i * columns, others, 0, columns)
+
+
+def _add_dots_extended(values, at, rows, source, begin, columns, others):  # type: ignore[no-untyped-def]
+    for i in range(rows):
+        put(values, at + i, plus(number(values, at + i), dot(source, begin + i * columns, others, 0, columns)))
+
+
 def _dot_extended(values, begin, others, other_begin, count):  # type: ignore[no-untyped-def]
     (of, of_e), (to, to_e) = values, others
     m, e = 0.0, NOTHING
@@ -249,3 +307,5 @@ of_two_kinds(add_multiple, _add_multiple_plain, _add_multiple_extended)
 of_two_kinds(scale, _scale_plain, _scale_extended)
 of_two_kinds(total, _total_plain, _total_extended)
 of_two_kinds(dot, _dot_plain, _dot_extended)
+of_two_kinds(combine, _combine_plain, _combine_extended)
+of_two_kinds(add_dots, _add_dots_plain, _add_dots_extended)

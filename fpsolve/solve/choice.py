@@ -43,7 +43,8 @@ def choose(timeline: Timeline, times: FloatArray, tolerance: float, wanted: Lite
         return Choice("implicit" if wanted == "auto" else wanted)
     generator = timeline.at(float(times[0]))
     costs = (_changing if timeline.changes else _constant)(generator, times, tolerance)
-    if elimination.memory_needed(generator.grid) > elimination.memory_of_machine():
+    room = elimination.memory_needed(generator.grid) + exponential.memory_needed(generator.grid)
+    if room > elimination.memory_of_machine():
         return Choice("stabilised", "matrices do not fit in memory")
     best, other = sorted(costs, key=lambda name: costs[name])
     words = f"about {costs[best]:.2g} s; {other} about {costs[other]:.2g} s"
@@ -55,7 +56,7 @@ def _constant(generator: Generator, times: FloatArray, tolerance: float) -> dict
     durations, share = times[1:] - times[0], tolerance / (times.size - 1)
     return {
         "exponential": exponential.seconds_needed(generator, durations, share),
-        "stabilised": stabilised.seconds_needed(generator, float(durations[-1]), times.size - 1),
+        "stabilised": stabilised.seconds_needed(generator, float(durations[-1]), times.size - 1, share),
     }
 
 
@@ -70,5 +71,5 @@ def _changing(generator: Generator, times: FloatArray, tolerance: float) -> dict
     return {
         "implicit": steps["implicit"] * (5.0 * matrix + SOLVES_PER_STEP * solve),
         "stabilised": 2.0 * made * steps["stabilised"]
-        + stabilised.seconds_needed(generator, duration, round(steps["stabilised"])),
+        + stabilised.seconds_needed(generator, duration, round(steps["stabilised"]), tolerance / steps["stabilised"]),
     }

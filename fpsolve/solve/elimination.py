@@ -27,9 +27,9 @@ from fpsolve.solve.threads import threads_allowed
 # What it takes, by the number of dimensions with more than one cell: numbers held per cell = a * cells**b, and
 # seconds = c * cells**d on one thread (scripts/measure_elimination.py, 2 to 3 GHz, tensors with short offsets).
 NUMBERS_PER_CELL = {0: (5.0, 0.0), 1: (5.0, 0.0), 2: (19.0, 0.135), 3: (9.6, 0.41)}
-SECONDS = {0: (1e-4, 0.0), 1: (4e-8, 1.0), 2: (7.6e-8, 1.25), 3: (4.2e-10, 2.0)}
+SECONDS = {0: (1e-4, 0.0), 1: (4e-8, 1.0), 2: (1.1e-7, 1.25), 3: (4.2e-10, 2.0)}
 BYTES_PER_NUMBER = 8.0
-SECONDS_PER_NUMBER = 3e-9  # of a solve, for each number in the factors
+SECONDS_PER_NUMBER = 1.6e-9  # of a solve, for each number in the factors
 BYTES_PER_CELL = 800.0  # edges, lists of neighbours and fields
 # Largest mean time until the chain is left, times its largest rate, up to which doubles hold all that elimination
 # meets on the way, with room to spare.
@@ -224,7 +224,8 @@ def seconds_needed(grid: Grid) -> float:
 
 def seconds_to_solve(grid: Grid) -> float:
     """Estimate of the time [s] that one solve with the factors takes."""
-    return SECONDS_PER_NUMBER * memory_needed(grid) / BYTES_PER_NUMBER
+    factor, power = NUMBERS_PER_CELL[_wide_axes(grid)]
+    return float(SECONDS_PER_NUMBER * factor * float(grid.size) ** (1.0 + power))
 
 
 def _wide_axes(grid: Grid) -> int:

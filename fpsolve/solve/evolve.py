@@ -20,6 +20,9 @@ StepperName: TypeAlias = Literal["implicit", "stabilised", "exponential"]
 
 SAFETY = 0.8  # a step is doubled when the error expected of the doubled one is below this share of the allowed
 MOST_HALVINGS = 40
+STUBBORN = 0.5  # share of its last excess that a shorter step, refused again, shows where the chain jumps
+PATIENCE = 3  # such steps in a row, after which it is taken to jump
+JUMP_SHARE = 1 / 64  # of the reserve left, that a step over a jump may take
 SAME_INTERVAL = 1e-9  # relative difference of intervals that is rounding
 
 
@@ -56,8 +59,10 @@ class Moment:
 class Budget:
     """The L1 error that a march may make, and how it is spread.
 
-    exp(tQ) never stretches an L1 distance, so local errors add at most. Half of the tolerance is spread evenly over
-    time, half over its logarithm, so that a quick start before a long rest gets its share.
+    exp(tQ) never stretches an L1 distance, so local errors add at most. Four tenths of the tolerance are spread evenly
+    over time, four over its logarithm, so that a quick start before a long rest gets its share; two are kept for jumps
+    of the chain that nobody announced, as where a formula has a kink: the error of a step over one falls no faster than
+    its share.
     """
 
     tolerance: float
@@ -69,7 +74,12 @@ class Budget:
         """L1 error that a step may make; over all steps it sums to the tolerance."""
         since, whole = time - self.start + self.first_step, self.stop - self.start
         share = np.log1p(time_step / since) / np.log1p(whole / self.first_step)
-        return float(0.5 * self.tolerance * (time_step / whole + share))
+        return float(0.4 * self.tolerance * (time_step / whole + share))
+
+    @property
+    def reserve(self) -> float:
+        """What is kept for jumps."""
+        return 0.2 * self.tolerance
 
 
 def evolve(
@@ -137,12 +147,16 @@ class AbstractMarch(abc.ABC):
 class SteppedMarch(AbstractMarch):
     """Single steps, of the interval between two stops over a power of two, longer or shorter as the error asks.
 
-    So few lengths, and few factorisations, occur. Its memory is the length of the next step.
+    So few lengths, and few factorisations, occur. Its memory is the length of the next step, and what is left of the
+    reserve.
     """
 
     stepper: AbstractStepper = field(init=False)
     interval: float = field(init=False)  # between the two stops
     halvings: int = field(init=False)
+    reserve: float = field(init=False)
+    excess: float = np.inf  # error of the step refused last over what it might have made
+    stubborn: int = 0
 
     def __post_init__(self) -> None:
         self.stepper = STEPPERS[self.pace.stepper](self.span, self.counts)
@@ -151,7 +165,8 @@ class SteppedMarch(AbstractMarch):
         """Yield the state at every stop."""
         # Explicit steps of a constant chain may be of any length at no loss: they turn into a series.
         bold = self.pace.stepper == "stabilised" and self.span.constant
-        (time_step,) = self.pace.memory or (float(stops[0] - moment.time) if bold else self.pace.first_step,)
+        begin = float(stops[0] - moment.time) if bold else self.pace.first_step
+        time_step, self.reserve = self.pace.memory or (begin, self.budget.reserve)
         for stop, interval in zip(stops, _rounded(np.diff(stops, prepend=moment.time)), strict=True):
             self.interval = float(interval)
             self.halvings = int(np.clip(np.round(np.log2(interval / time_step)), 0, MOST_HALVINGS))
@@ -167,7 +182,7 @@ class SteppedMarch(AbstractMarch):
             time_step, now = self.interval / 2**self.halvings, moment.time + self.interval * done / whole
             allowed = self.budget.allowance(now, time_step)
             step = self.stepper.step(probability, now, time_step, allowed)
-            if not step.error <= allowed:
+            if not step.error <= allowed and not self._jumps(step.error, step.error / allowed):
                 self._shorten(step.error / allowed, now)
                 continue
             self.counts.steps += 1
@@ -175,8 +190,17 @@ class SteppedMarch(AbstractMarch):
             probability, left, done = step.probability, left + step.left, done + (whole >> self.halvings)
             self.progress(now + time_step)
             self._lengthen(step.error / allowed, done)
-        pace = replace(self.pace, memory=(self.interval / 2**self.halvings,))
+        pace = replace(self.pace, memory=(self.interval / 2**self.halvings, self.reserve))
         return Moment(stop, probability, left, pace)
+
+    def _jumps(self, error: float, excess: float) -> bool:
+        """Whether a step is taken for one over a jump, small enough to be paid for by the reserve; then it is."""
+        self.stubborn = self.stubborn + 1 if excess > STUBBORN * self.excess else 0
+        self.excess = excess
+        if self.stubborn < PATIENCE or not error <= JUMP_SHARE * self.reserve:
+            return False
+        self.reserve, self.excess, self.stubborn = self.reserve - error, np.inf, 0
+        return True
 
     def _shorten(self, excess: float, time: float) -> None:
         """Halve as often as the excess asks; the error estimate falls as step**error_order, the allowance as step."""

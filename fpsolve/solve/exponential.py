@@ -20,7 +20,7 @@ import numpy as np
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import RunError
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.solve import elimination
 from fpsolve.solve.elimination import Resolvent
 from fpsolve.solve.krylov import LEAST_LAG, Basis
@@ -37,7 +37,7 @@ LARGEST_BLOCK = 2**25  # numbers in the states that are made at a time
 FRACTIONS = 0.5 ** np.arange(6.0, 0.0, -1.0)  # of a duration that is out of reach, tried instead
 MOST_PARTS = 1e9  # of a duration
 NEGLIGIBLE = 1e-14  # of the largest entry: smaller negative ones are rounding
-SECONDS_PER_BASIS = 0.02  # of small matrices
+SECONDS_PER_BASIS = 0.005  # of small matrices
 SECONDS_PER_PRODUCT = 1e-9  # of all that is done with a basis in one solve, for each number in it
 
 
@@ -200,6 +200,11 @@ def span(allowed: float) -> float:
 
 def _digits(allowed: float) -> float:
     return float(np.clip(-np.log10(allowed), 3.0, 14.0))
+
+
+def memory_needed(grid: Grid) -> float:
+    """The memory [bytes] that a basis takes, beside the factors."""
+    return elimination.BYTES_PER_NUMBER * LARGEST_BASIS * grid.size
 
 
 def seconds_needed(generator: Generator, durations: FloatArray, allowed: float) -> float:

@@ -25,9 +25,11 @@ import numpy as np
 from numba import njit
 
 from fpsolve.solve.arithmetic import (
+    add_dots,
     add_multiple,
     add_run,
     clear,
+    combine,
     dot,
     inverse,
     lifted,
@@ -350,19 +352,18 @@ def solve_function(tree, factors, values, several):  # type: ignore[no-untyped-d
         p, b = _size(tree, front)
         at, f21 = tree.entries[front], tree.entries[front] + p * (p + b)
         for x in range(tree.start[front], size * several, size):
-            clear(gathered, 0, b)
-            for i in range(p):
+            for i in range(1, p):
                 put(values, x + i, plus(number(values, x + i), dot(factors, at + i * p, values, x, i)))
-                add_multiple(gathered, 0, number(values, x + i), factors, f21 + i * b, b)
+            combine(gathered, values, x, p, factors, f21, b)
             _scatter(tree, front, gathered, values, x - tree.start[front])
     for front in range(fronts - 1, -1, -1):
         p, b = _size(tree, front)
         at, f12 = tree.entries[front], tree.entries[front] + p * p
         for x in range(tree.start[front], size * several, size):
             _gather(tree, front, gathered, values, x - tree.start[front])
+            add_dots(values, x, p, factors, f12, b, gathered)
             for i in range(p - 1, -1, -1):
-                coming = plus(number(values, x + i), dot(factors, f12 + i * b, gathered, 0, b))
-                coming = plus(coming, dot(factors, at + i * p + i + 1, values, x + i + 1, p - i - 1))
+                coming = plus(number(values, x + i), dot(factors, at + i * p + i + 1, values, x + i + 1, p - i - 1))
                 put(values, x + i, times(coming, number(factors, at + i * p + i)))
 
 
@@ -375,19 +376,17 @@ def solve_probability(tree, factors, values, several):  # type: ignore[no-untype
         p, b = _size(tree, front)
         at, f12 = tree.entries[front], tree.entries[front] + p * p
         for y in range(tree.start[front], size * several, size):
-            clear(gathered, 0, b)
             for i in range(p):
                 put(values, y + i, times(number(values, y + i), number(factors, at + i * p + i)))
                 add_multiple(values, y + i + 1, number(values, y + i), factors, at + i * p + i + 1, p - i - 1)
-                add_multiple(gathered, 0, number(values, y + i), factors, f12 + i * b, b)
+            combine(gathered, values, y, p, factors, f12, b)
             _scatter(tree, front, gathered, values, y - tree.start[front])
     for front in range(fronts - 1, -1, -1):
         p, b = _size(tree, front)
         at, f21 = tree.entries[front], tree.entries[front] + p * (p + b)
         for y in range(tree.start[front], size * several, size):
             _gather(tree, front, gathered, values, y - tree.start[front])
-            for i in range(p):
-                put(values, y + i, plus(number(values, y + i), dot(factors, f21 + i * b, gathered, 0, b)))
+            add_dots(values, y, p, factors, f21, b, gathered)
             for i in range(p - 1, 0, -1):
                 add_multiple(values, y, number(values, y + i), factors, at + i * p, i)
 
@@ -403,7 +402,8 @@ def _gather(tree, front, gathered, values, skipped):  # type: ignore[no-untyped-
 def _scatter(tree, front, gathered, values, skipped):  # type: ignore[no-untyped-def]
     base = tree.start_around[front]
     for c in range(_size(tree, front)[1]):
-        add_run(values, skipped + tree.around[base + c], gathered, c, 1)
+        q = skipped + tree.around[base + c]
+        put(values, q, plus(number(values, q), number(gathered, c)))
 
 
 @njit(cache=True, nogil=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.generator import Generator
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.solve.elimination import Resolvent
 from fpsolve.solve.ordering import Plan
 from fpsolve.solve.steps import AbstractStepper, Step, balanced
@@ -134,12 +134,8 @@ class ImplicitStepper(AbstractStepper):
             state = self._implicit(stages[number], state, time_step)
             low[number] = DIAGONAL * time_step * state
         more = _gathered(stages, [high - part for high, part in zip(held, low, strict=True)])
-        extra = np.concatenate([chain.current(amount) for chain, amount in more])
-        leaving = np.concatenate([chain.exits.rate * amount[chain.exits.cell] for chain, amount in more])
-        origin, end, cell, gate = (
-            np.concatenate(parts)
-            for parts in zip(*((c.edges.origin, c.edges.end, c.exits.cell, c.exits.gate) for c, _ in more), strict=True)
-        )
+        origin, end, extra = _along_edges(more)
+        cell, gate, leaving = _out_of_exits(more)
         result = np.empty_like(state)
         kernels.limit_transport(origin, end, extra, cell, leaving, np.maximum(state, 0.0), result)
         left = _outflow(_gathered(stages, low))
@@ -152,6 +148,30 @@ def _gathered(stages: list[Stage], amounts: list[FloatArray]) -> list[tuple[Gene
     if all(stage is stages[0] for stage in stages):
         return [(stages[0].generator, np.sum(amounts, axis=0))]
     return [(stage.generator, amount) for stage, amount in zip(stages, amounts, strict=True)]
+
+
+def _along_edges(parts: list[tuple[Generator, FloatArray]]) -> tuple[IntArray, IntArray, FloatArray]:
+    """Origins, ends, and transport from the one to the other, of chains and the integrals of P over their time.
+
+    What several chains carry along one edge is added up: stages of opposite sign must cancel before they are limited.
+    """
+    if len(parts) == 1:
+        ((chain, amount),) = parts
+        return chain.edges.origin, chain.edges.end, chain.current(amount)
+    size = parts[0][0].grid.size
+    origin, end = (np.concatenate([getattr(chain.edges, name) for chain, _ in parts]) for name in ("origin", "end"))
+    along = np.concatenate([chain.current(amount) for chain, amount in parts])
+    edges, number = np.unique(np.minimum(origin, end) * size + np.maximum(origin, end), return_inverse=True)
+    return edges // size, edges % size, np.bincount(number, np.where(origin < end, along, -along)).astype(np.float64)
+
+
+def _out_of_exits(parts: list[tuple[Generator, FloatArray]]) -> tuple[IntArray, IntArray, FloatArray]:
+    """Cells, gates, and what leaves from the one through the other, likewise."""
+    gates = max(1, len(parts[0][0].exits.gates))
+    exits = np.concatenate([chain.exits.cell * gates + chain.exits.gate for chain, _ in parts])
+    leaving = np.concatenate([chain.exits.rate * amount[chain.exits.cell] for chain, amount in parts])
+    exits, number = np.unique(exits, return_inverse=True)
+    return exits // gates, exits % gates, np.bincount(number, leaving, minlength=exits.size).astype(np.float64)
 
 
 def _outflow(parts: list[tuple[Generator, FloatArray]]) -> FloatArray:

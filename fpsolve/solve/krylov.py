@@ -7,7 +7,7 @@ Hochbruck, SIAM J. Sci. Comput. 27 (2006) 1438). Real q > 0 are what elimination
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -67,6 +67,7 @@ class Basis:
     mass: float
     size: int = 0
     closed: bool = False
+    known: dict[tuple[int, bytes], FloatArray] = field(default_factory=dict)  # coefficients, by size and times
 
     @classmethod
     def of(
@@ -123,11 +124,18 @@ class Basis:
 
     def _compared(self, times: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Coefficients and what left, and how much of that the last solves changed, (times, size + gates) each."""
-        now = self._coefficients(self.size, times)
+        now = self._known(self.size, times)
         if self.closed:
             return now, np.zeros_like(now)
-        before, lag = self._coefficients(self.size - self.lag, times), np.zeros((times.size, self.lag))
+        before, lag = self._known(self.size - self.lag, times), np.zeros((times.size, self.lag))
         return now, now - np.hstack([before[:, : self.size - self.lag], lag, before[:, self.size - self.lag :]])
+
+    def _known(self, size: int, times: FloatArray) -> FloatArray:
+        """The coefficients, made once: the same times are looked at again, and later sizes are compared with these."""
+        key = (size, times.tobytes())
+        if key not in self.known:
+            self.known[key] = self._coefficients(size, times)
+        return self.known[key]
 
     def _coefficients(self, size: int, times: FloatArray) -> FloatArray:
         """Coefficients of exp(t Q) P and after them what left through the gates by t, (times, size + gates).
@@ -139,7 +147,8 @@ class Basis:
         gates = len(outflow)
         unit = np.maximum(np.abs(outflow).max(axis=1, initial=0.0), TINY)
         below = (outflow / unit[:, None]) @ inner
-        whole = np.block([[inner, np.zeros((size, gates))], [below, np.eye(gates)]])
+        whole = np.eye(size + gates)
+        whole[:size, :size], whole[size:, :size] = inner, below
         intervals = np.diff(times, prepend=0.0)
         same = np.abs(intervals[:, None] - intervals) <= SAME * times[:, None]
         which = np.argmax(same, axis=1)  # the first of those that are equal

@@ -32,7 +32,7 @@ from fpsolve.model.grid import FloatArray
 
 ROUNDING = 1e-15  # of a term, times its number
 LOOK = 8  # terms from one look at their size to the next; even
-LAST = 1e-40  # coefficient
+LAST = 1e-200  # coefficient: terms may grow that much
 MARGIN = 0.5  # of the error allowed, at which a sum stops
 
 

@@ -36,8 +36,7 @@ SECONDS_PER_NUMBER = 5e-10
 SECONDS_PER_PRODUCT = 1e-5
 PASSES = 4  # products that the error estimate, clipping and balancing of a step are worth
 SUMMING = 1.2  # products that a term of a series is worth
-USUAL_ERROR = 1e-7  # of a step
-STEEP = 4.0  # rise of ln p at rest along an edge, from which the terms of a series in polynomials grow
+GROWTH = 0.7  # of the largest growth of terms, what is seen of it
 
 
 @final
@@ -168,17 +167,21 @@ def stages_needed(radius: float, time_step: float) -> int:
     return max(2, 1 + int(math.sqrt(1.0 + 1.54 * min(time_step * radius, 1e30))))
 
 
-def seconds_needed(generator: Generator, duration: float, steps: int) -> float:
+def seconds_needed(generator: Generator, duration: float, steps: int, allowed: float) -> float:
     """Estimate of the time [s] that so many steps, which together span a duration, take on one thread.
 
-    That of a series in each of them, tried after stages: shorter steps are taken only where they cost less.
+    That of a series in each of them, tried after stages: shorter steps are taken only where they cost less. Where
+    edges are steep eigenvalues come close to an ellipse about the real axis, on which the terms in polynomials grow;
+    those needed are more by the digits that they grow by at most, or a little less.
     """
-    numbers = 2 * generator.edges.origin.size + 4 * generator.grid.size
-    radius, part = spectral_bound(generator), duration / steps
-    steep = np.abs(generator.edges.exponent).max(initial=0.0) > STEEP
-    terms = hops_needed(float(generator.departure.max()) * part)
-    if not steep:
-        terms = min(terms, polynomials_needed(0.5 * radius * part, USUAL_ERROR))
+    edges, radius, part = generator.edges, spectral_bound(generator), duration / steps
+    numbers, half = 2 * edges.origin.size + 4 * generator.grid.size, 0.5 * radius * part
+    steepest = 2.0 * float(np.abs(edges.forward - edges.backward).max(initial=0.0)) / max(radius, 1e-300)
+    grown = GROWTH * half * math.asinh(steepest) ** 2
+    terms = min(
+        polynomials_needed(half, max(allowed, 1e-15) * math.exp(-min(grown, 600.0))),
+        hops_needed(float(generator.departure.max()) * part),
+    )
     products = steps * (stages_needed(radius, part) + PASSES + SUMMING * terms)
     return products * (SECONDS_PER_PRODUCT + SECONDS_PER_NUMBER * numbers)
 

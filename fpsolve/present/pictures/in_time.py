@@ -21,6 +21,8 @@ from fpsolve.present.pictures.words import brief_words, density_words, label_pow
 
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
 ALIKE = 10.0  # ratio of the box's sides up to which their means are drawn to one scale
+STEP_TICKS = 5
+EVEN = 1e-6  # relative difference of learning rates that is rounding
 UNEVEN = 4.0  # ratio of peaks from which every snapshot has its own scale
 
 
@@ -178,8 +180,20 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
         above = axes.secondary_xaxis("top", functions=(there, back))
         above.set_xlabel("SGD steps")
         shown.append(above.xaxis)
+        if not spread and (ticks := _step_ticks(times, steps)).size:
+            above.set_xticks(ticks, [printed(float(tick)) for tick in ticks])
     for axis in shown if spread else []:
         label_powers(axis)
+
+
+def _step_ticks(times: FloatArray, steps: FloatArray) -> FloatArray:
+    """Round numbers of SGD steps about evenly spread over the time; none where the steps themselves are even."""
+    rates = np.diff(steps) / np.diff(times)
+    if rates.max() - rates.min() <= EVEN * rates.max():
+        return np.empty(0)
+    at = np.interp(np.linspace(times[0], times[-1], STEP_TICKS), times, steps)
+    ticks = np.unique([float(f"{step:.2g}") for step in at])
+    return ticks[ticks <= steps[-1]]
 
 
 def _strip_height(motion: Motion) -> float:
