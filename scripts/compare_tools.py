@@ -348,33 +348,33 @@ def described(key: str, axes: int) -> str:
 # What a reader should know of the rows, by task.
 NOTES = {
     "line": (
-        "On a line every implicit tool solves tridiagonal systems in linear time: py-pde's LSODA with a banded Jacobian",
-        "and a Crank-Nicolson loop of a few lines are excellent, and fpsolve is no 20 or 3 times faster. Most of its",
-        "milliseconds go into checks of the problem, the generator and the small matrices of its error estimate, which",
-        "the others do without: they are told how many steps or which tolerance to take by the search for the target.",
+        "On a line every implicit tool solves tridiagonal systems in linear time: py-pde's LSODA with a banded",
+        "Jacobian and a Crank-Nicolson loop of a few lines are excellent, and fpsolve is no 20 or 3 times faster.",
+        "Its milliseconds go into checks of the problem, the generator and the small matrices of its error estimate,",
+        "which a loop does without: the search for the target told it how many steps to take.",
     ),
     "well": (
-        "The Crank-Nicolson loop takes fpsolve's generator, one factorisation and the number of steps that happens to",
-        "suit: it reaches the target on 192², where its errors in space and time cancel in part (in time alone exact,",
-        "192² misses). Half of fpsolve's time is one factorisation and a dozen solves, as there. The central differences",
-        "of py-pde and FiPy need a grid about twice as fine; fplanck's rates grow as the exponential of the",
-        "potential's steps, so that coarse grids take longest.",
+        "The Crank-Nicolson loop takes fpsolve's generator, one factorisation and the number of steps that happens",
+        "to suit: on 192² its errors in space and time cancel in part (224² exact in time leaves 3.7e-4, so that 192²",
+        "would leave 5e-4). fpsolve too spends its time on one factorisation and a dozen solves. Central differences",
+        "(py-pde, FiPy) need a finer grid, on which py-pde was not run for the minutes that it compiles; fplanck's",
+        "rates grow as the exponential of the potential's steps, so that coarse grids take longest.",
     ),
     "space": (
-        "Half of fpsolve's time is the generator, from which the SciPy rows start as well. BDF was not run: its LU of",
-        "the cube would not fit in the limits. py-pde compiles the coordinates of all cells as constants: Euler's rule",
-        "had not compiled on 160³ (the grid that second order would need) after 200 s of processor time, nor the",
-        "Runge-Kutta rule on 24³ after 140 s; only its coarse grid was measured. Neither FiPy nor py-pde reaches",
-        "the target.",
+        "Half of fpsolve's time is the generator, from which the SciPy rows start as well. BDF was not run: one LU by",
+        "SciPy takes 7.7 s and 33 million numbers on 32³, six times as long and four times as many as on 24³, so that",
+        "96³ is out of reach. py-pde compiles the coordinates of all cells as constants, it seems: Euler's rule",
+        "had not compiled on 160³ (about what second order would need) after 200 s of processor time, nor the",
+        "Runge-Kutta rule on 24³ after 140 s; only the coarse grid was measured.",
     ),
     "oblique": (
-        "FiPy's own term for a tensor takes mixed derivatives by harmonic means of gradients, at the last value: it does",
-        "not converge at useful steps (0.57 on 64², 0.59 on 128² in 32 steps). The row takes them as fluxes by faceGrad",
-        "at half steps, with three sweeps a step: 0.45, 0.24, 0.11 on 64², 128², 256² in 32 steps.",
+        "FiPy's own term for a tensor takes mixed derivatives by harmonic means of gradients, at the last value: it",
+        "does not converge at useful steps (0.57 on 64², 0.59 on 128² in 32 steps). The row takes them as fluxes by",
+        "faceGrad at half steps, with three sweeps a step: 0.45, 0.24, 0.11 on 64², 128², 256² in 32 steps (27 s).",
     ),
     "lognormal": (
-        "As on the first line: py-pde's LSODA, BDF and Crank-Nicolson are excellent here. FiPy and PyDDM take many short",
-        "steps, each through Python.",
+        "As on the first line: py-pde's LSODA, BDF and Crank-Nicolson are excellent here. FiPy and PyDDM take many",
+        "short steps, fplanck and expm_multiply a product for every unit of the largest rate.",
     ),
 }
 
@@ -409,7 +409,7 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
         "Written by `scripts/compare_tools.py`, whose head says how: whole solve of one density at one time, quickest",
         'setting of a short ladder that reaches the target, else ("misses") the one of the smallest error within',
         f"{TIME_LIMIT[0]:g} s ({TIME_LIMIT[2]:g} s in space) and {MEMORY_LIMIT >> 30} GiB. Compilation and imports are",
-        "not counted.",
+        "not counted. The wall's seconds are those of a busy machine: compare the processor's.",
         "The SciPy rows use fpsolve's own generator as their matrix.",
         "",
         machine(),
@@ -422,7 +422,14 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
         lines += ["| " + " | ".join(cells_of(entry, ours)) + " |" for entry in rows]
         lines += ["", *NOTES[name]]
     if PROFILE.exists():
-        lines += ["", "## Where fpsolve's time goes", "", PROFILE.read_text(encoding="utf-8")]
+        lines += [
+            "",
+            "## Where fpsolve's time goes",
+            "",
+            "By cProfile, which lengthens short calls: compare shares.",
+            "",
+        ]
+        lines.append(PROFILE.read_text(encoding="utf-8"))
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
