@@ -426,7 +426,7 @@ def table(every: dict[str, Task], kept: dict[str, Any]) -> str:
             "",
             "## Where fpsolve's time goes",
             "",
-            "By cProfile, which lengthens short calls: compare shares.",
+            "By cProfile, which lengthens short calls.",
             "",
         ]
         lines.append(PROFILE.read_text(encoding="utf-8"))
