@@ -31,6 +31,7 @@ StepperChoice: TypeAlias = Literal["auto", "implicit", "stabilised", "exponentia
 
 DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-5
+SAVED_WORDS = ", when the start was saved"
 ROUNDING = 1e-9  # of a sum of probabilities given by hand
 TAIL = 1e-3  # of a start: so much of it may lie inside a region that absorbs, and is cut off
 
@@ -216,14 +217,15 @@ def saved_times(until: float | None, save: int, times: Sequence[float] | None, s
         raise CaseError("evolve", found, "Exactly one of them is needed", "")
     if until is not None:
         if not (np.isfinite(until) and until > start):
-            required = f"It must be a finite time above {start:g}"
+            required = f"It must be a finite time above {start:g}{SAVED_WORDS if start > 0.0 else ''}"
             raise CaseError("evolve.until", f"it is {until:g}", required, "")
         if save < 1:
             raise CaseError("evolve.save", f"it is {save}", "At least one instant must be saved", "")
         return start + np.arange(save + 1, dtype=np.float64) * ((until - start) / save)
     instants = np.concatenate([[start], np.asarray(times, dtype=np.float64)])
     if not np.isfinite(instants).all() or (np.diff(instants) <= 0.0).any():
-        required = f"They must be finite and increasing, the first after {start:g}"
+        since = SAVED_WORDS if start > 0.0 else ""
+        required = f"They must be finite and increasing, the first after {start:g}{since}"
         raise CaseError("evolve.times", "the times do not increase", required, "")
     return instants
 
@@ -239,7 +241,7 @@ class _Record:
     wants_entropy: bool
     choice: Choice
     counts: Counts
-    counted: Counts = field(default_factory=Counts)  # up to the last moment
+    counted: Counts = field(default_factory=Counts)  # up to the last moment from which a march can go on
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
@@ -253,7 +255,8 @@ class _Record:
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
             row["entropy"] = np.array(entropy_to_rest(generator, probability))
-        self.counted = replace(self.counts)
+        if moment.pace is not None:
+            self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})

@@ -14,11 +14,12 @@ from fpsolve.solve.evolve import StepperName
 from fpsolve.solve.steps import Timeline
 
 # Steps that a change in time takes at least, and more for every digit that is asked for: a rough guess.
-LEAST_STEPS = 10
-STEPS_PER_DIGIT = {"implicit": 1.8, "stabilised": 3.2}  # factors: 10**(1/4) and 10**(1/2)
+LEAST_STEPS: dict[StepperName, float] = {"implicit": 12.0, "stabilised": 190.0}
+STEPS_PER_DIGIT: dict[StepperName, float] = {"implicit": 1.8, "stabilised": 3.2}  # 10**(1/4) and 10**(1/2)
 USUAL_TOLERANCE = 1e-3
 SOLVES_PER_STEP = 6
-SECONDS_PER_EDGE = 3e-7  # to make the rates of a chain anew
+SECONDS_PER_CHAIN = 2e-3  # to make the rates of a chain anew, and for each of its edges
+SECONDS_PER_EDGE = 3e-7
 
 
 @final
@@ -64,8 +65,8 @@ def _changing(generator: Generator, times: FloatArray, tolerance: float) -> dict
     """Seconds that the steppers of a chain that changes take."""
     digits = max(0.0, math.log10(USUAL_TOLERANCE / tolerance))
     duration, intervals = float(times[-1] - times[0]), times.size - 1
-    made = SECONDS_PER_EDGE * generator.edges.origin.size
-    steps = {name: max(intervals, LEAST_STEPS * factor**digits) for name, factor in STEPS_PER_DIGIT.items()}
+    made = SECONDS_PER_CHAIN + SECONDS_PER_EDGE * generator.edges.origin.size
+    steps = {name: max(intervals, LEAST_STEPS[name] * factor**digits) for name, factor in STEPS_PER_DIGIT.items()}
     matrix = made + elimination.seconds_needed(generator.grid)
     solve = elimination.seconds_to_solve(generator.grid)
     return {

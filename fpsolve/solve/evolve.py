@@ -235,12 +235,14 @@ class ExponentialMarch(AbstractMarch):
             durations = stops - moment.time
             allowed = self.budget.allowance(moment.time, float(durations[0]))
             steps = self._served(moment.probability, durations, allowed)
-            for number, (stop, step) in enumerate(zip(stops, steps, strict=False), start=1):
-                self.progress(float(stop))
-                pace = replace(self.pace, memory=self.stepper.memory) if number == len(steps) else None
-                yield Moment(float(stop), step.probability, moment.left + step.left, pace)
-                last = Moment(float(stop), step.probability, moment.left + step.left, pace)
-            moment, stops = last, stops[len(steps) :]
+            paces = [None] * (len(steps) - 1) + [replace(self.pace, memory=self.stepper.memory)]
+            moments = [
+                Moment(float(stop), step.probability, moment.left + step.left, pace)
+                for stop, step, pace in zip(stops[: len(steps)], steps, paces, strict=True)
+            ]
+            yield from moments
+            moment, stops = moments[-1], stops[len(steps) :]
+            self.progress(moment.time)
 
     def _served(self, probability: FloatArray, durations: FloatArray, allowed: float) -> list[Step]:
         """The steps to the leading durations, counted."""

@@ -202,14 +202,16 @@ def _strip_height(motion: Motion) -> float:
 
 
 def _strip(sheet: Sheet, slots: Sequence[SubplotSpec], whole: SubplotSpec, motion: Motion) -> None:
-    """Mean and standard deviation, probabilities, and the mean of an observable over time, beside each other.
+    """Over time, beside each other: mean and standard deviation, probabilities, first passage or an observable.
 
     In the slots where as many are given, else in parts of the whole row.
     """
     draw = [_means]
     if motion.occupation or motion.absorbed:
         draw.append(_shares)
-    if motion.observables:
+    if motion.absorbed:
+        draw.append(_arrivals)
+    elif motion.observables:
         draw.append(_observable)
     parts = whole.subgridspec(1, len(draw))
     slots = slots if len(slots) == len(draw) else [parts[0, number] for number in range(len(draw))]
@@ -258,3 +260,17 @@ def _observable(sheet: Sheet, axes: Axes, motion: Motion) -> None:
     axes.plot(motion.times, motion.observables[name], color=LOSS_COLOUR)
     axes.set_title(f"Mean {shortened(name, 20)}")
     axes.set_ylabel(shortened(name, 20))
+
+
+def _arrivals(sheet: Sheet, axes: Axes, motion: Motion) -> None:
+    """The density of the first-passage time, and its median where that is known."""
+    passage = motion.first_passage
+    assert passage is not None
+    axes.plot(motion.times, passage.density, color=LOSS_COLOUR)
+    axes.set_ylim(bottom=0.0)
+    median = passage.quantiles[0.5]
+    words = "" if median is None else f", median {printed(median)}"
+    if median is not None:
+        axes.axvline(median, color=LOSS_COLOUR, linestyle="--", linewidth=1.0)
+    axes.set_title(f"First-passage time{words}")
+    axes.set_ylabel("density [1/time]")
