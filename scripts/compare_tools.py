@@ -329,9 +329,9 @@ def seconds_of_ours(rows: list[Entry]) -> float | None:
     return next((row.found["seconds"] for row in rows if row.tool == "fpsolve" and row.reached), None)
 
 
-def multiple(seconds: float, ours: float) -> str:
-    """How many times as long, to two digits."""
-    return f"{float(f'{seconds / ours:.2g}'):g}"
+def two_digits(value: float) -> str:
+    """A number to two digits, without an exponent."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def described(key: str, axes: int) -> str:
@@ -386,7 +386,7 @@ def cells_of(entry: Entry, ours: float | None) -> tuple[str, ...]:
     found = entry.found
     if "error" not in found:
         return (entry.tool, str(found["failed"]), *[""] * (len(HEADER) - 2))
-    slower = "misses" if not entry.reached else multiple(found["seconds"], ours) if ours else "-"
+    slower = "misses" if not entry.reached else two_digits(found["seconds"] / ours) if ours else "-"
     smallest = "0" if found["smallest"] == 0.0 else f"{found['smallest']:.0e}"
     spent = (f"{found[key]:.3g}" if key in found else "" for key in ("seconds", "wall"))
     return (entry.tool, entry.setting, f"{found['error']:.1e}", *spent, slower, f"{found['memory']:.0f}", smallest)
@@ -474,11 +474,11 @@ def _bar(panel: Any, row: int, entry: Entry, ours: float | None) -> None:
     colour = OURS if entry.tool == "fpsolve" else GOOD
     style = {"color": colour} if entry.reached else {"facecolor": BAD, "edgecolor": "#888888", "hatch": "///"}
     panel.barh(row, found["seconds"], height=0.7, **style)
-    words = f"{float(f'{found["seconds"]:.2g}'):g} s"
+    words = f"{two_digits(found['seconds'])} s"
     if not entry.reached:
         words += f", misses: error {found['error']:.1e}"
     elif ours and entry.tool != "fpsolve":
-        words += f" = {multiple(found['seconds'], ours)} × fpsolve"
+        words += f" = {two_digits(found['seconds'] / ours)} × fpsolve"
     if found["smallest"] < -1e-6:
         words += f", p down to {found['smallest']:.0e} of the peak"
     blank = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
