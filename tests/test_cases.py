@@ -12,8 +12,8 @@ from fpsolve.case import Case, load_case, parse_case
 
 FOLDER = Path(__file__).resolve().parents[1] / "cases"
 PATHS = sorted(FOLDER.glob("*.toml"))
-# Seconds on one core without figures: 3.3 and 5.4; the others stay below 2.
-SLOW = {"rotated-tensor", "sharp-to-flat"}
+# More than 4 seconds on one core without figures; the others stay below.
+SLOW = {"deep-barrier", "one-over-k", "sharp-to-flat", "well-3d"}
 
 every_case = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 
