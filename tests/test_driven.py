@@ -19,6 +19,7 @@ from fpsolve.model.noise import ConstantNoise, HessianNoise, TensorNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.schedule import Stage
 from fpsolve.solve.implicit import ImplicitStepper
+from fpsolve.solve.stabilised import StabilisedStepper
 
 # --- Ornstein-Uhlenbeck: dv/dt = -2 h v + 2 D(t)
 
@@ -233,6 +234,39 @@ def test_implicit_steps_of_a_driven_chain_are_of_fourth_order():
     np.testing.assert_allclose(orders(counts, inside), ImplicitStepper.order, rtol=0, atol=0.1)
     for series in through:
         assert abs(orders(counts, series)[-1] - ImplicitStepper.order) < 0.2, series
+
+
+def test_stabilised_steps_of_a_driven_chain_are_of_second_order():
+    """The chain is held as it is midway; the estimate sees what that costs. What is inside, and what left."""
+    landscape = Landscape("2*(x - 0.3*sin(6*t))**2", variables=("x",))
+    problem = Problem(landscape, ConstantNoise(temperature="0.3/(1 + t)"), box((7,), (-1.0, 1.2), "absorbing"))
+    timeline = timeline_of(problem)
+    (span,) = timeline.spans(0.0, 1.0)
+    start = Gaussian([0.2], width=0.3).probability(problem)
+    (wanted,) = reference(timeline, start, (1.0,))
+    counts, errors, estimates = (40, 80, 160), [], []
+    for count in counts:
+        stepper, probability, left, estimate = StabilisedStepper(span), start, np.zeros(2), 0.0
+        for number in range(count):
+            step = stepper.step(probability, number / count, 1.0 / count, np.inf)
+            probability, left, estimate = step.probability, left + step.left, estimate + step.error
+        errors.append([error_l1(probability, wanted[:-2]), *np.abs(left - wanted[-2:])])
+        estimates.append(estimate)
+    for series in np.transpose(errors):
+        np.testing.assert_allclose(orders(counts, series), StabilisedStepper.order, rtol=0, atol=0.1)
+    assert (np.array(errors)[:, 0] <= estimates).all()
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+def test_stabilised_steps_keep_the_tolerance(tolerance):
+    landscape = Landscape("2*(x - 0.3*sin(6*t))**2", variables=("x",))
+    problem = Problem(landscape, ConstantNoise(temperature="0.3/(1 + t)"), box((12,), (-1.0, 1.2)))
+    start = Point([0.2]).probability(problem)
+    (wanted,) = reference(timeline_of(problem), start, (1.0,))
+    motion = evolve(problem, start, times=[1.0], tolerance=tolerance, stepper="stabilised")
+    assert error_l1(motion.probability[-1], wanted[: start.size]) <= 3.0 * tolerance
+    assert motion.smallest_density >= 0.0
+    assert motion.mass_error <= 1e-12
 
 
 @pytest.mark.parametrize("walls", ["reflecting", "absorbing"])
