@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fpsolve.discretise.generator import Generator
@@ -15,22 +13,26 @@ from fpsolve.solve.stationary import is_reversible, stationary
 LONGEST = 10.0  # seconds that a density at rest may take, if elimination is needed for it
 
 
-def entropy_to_rest(generator: Generator, probability: FloatArray) -> float:
-    """Relative entropy of a state to the state at rest, sum P ln(P / P_rest) [1], >= 0.
-
-    It never grows in time while the chain stays the same (the free energy over the temperature, less its minimum).
-    Not a number where there is no state at rest, or where that takes longer than LONGEST.
-    """
+def log_rest(generator: Generator) -> FloatArray | None:
+    """Logarithms of the probabilities at rest, (cells,); None where there is none, or it takes longer than LONGEST."""
     if not generator.closed:
-        return math.nan
+        return None
     grid = generator.grid
     dear = seconds_needed(grid) > LONGEST or memory_needed(grid) > memory_of_machine()
     if dear and not is_reversible(generator):
-        return math.nan
+        return None
     try:
-        rest = stationary(generator)
+        return stationary(generator).log_probability
     except RunError:
-        return math.nan
+        return None
+
+
+def entropy_relative_to(probability: FloatArray, log_other: FloatArray) -> float:
+    """Relative entropy of a state to another, sum P ln(P / other) [1], >= 0. log_other: (cells,).
+
+    To the state at rest it never grows in time while the chain stays the same: it is the free energy over the
+    temperature, less its minimum.
+    """
     held = probability > 0.0
     share = probability[held] / probability.sum()
-    return float((share * (np.log(share) - rest.log_probability[held])).sum())
+    return float((share * (np.log(share) - log_other[held])).sum())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.analyse.currents import current_density
-from fpsolve.analyse.entropy import entropy_to_rest
+from fpsolve.analyse.entropy import entropy_relative_to, log_rest
 from fpsolve.analyse.first_passage import FirstPassage, first_passage
 from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.discretise.generator import Generator
@@ -245,6 +245,7 @@ class _Record:
     moments: list[Moment] = field(default_factory=list)
     rows: list[dict[str, FloatArray]] = field(default_factory=list)
     fluxes: list[dict[str, float]] = field(default_factory=list)
+    rest: tuple[Generator, FloatArray | None] | None = None  # a chain, and the logarithm of its state at rest
 
     def add(self, moment: Moment) -> None:
         """Record a moment."""
@@ -254,12 +255,19 @@ class _Record:
         row = {"mean": mean, "covariance": covariance, "outflow": generator.outflow(probability).sum()}
         row["tail"] = np.array(tail_mass(grid, probability))
         if self.wants_entropy:
-            row["entropy"] = np.array(entropy_to_rest(generator, probability))
+            row["entropy"] = np.array(self._entropy(generator, probability))
         if moment.pace is not None:
             self.counted = replace(self.counts)
         self.moments.append(moment)
         self.rows.append(row)
         self.fluxes.append({name: generator.flux(probability, weights) for name, weights in self.weights.items()})
+
+    def _entropy(self, generator: Generator, probability: FloatArray) -> float:
+        """Distance from rest, not a number where there is none. The rest is kept as long as the chain is the same."""
+        if self.rest is None or self.rest[0] is not generator:
+            self.rest = (generator, log_rest(generator))
+        known = self.rest[1]
+        return np.nan if known is None else entropy_relative_to(probability, known)
 
     def motion(self) -> Motion:
         """The motion so far."""
