@@ -215,14 +215,20 @@ def reference(timeline, start, times):
     return np.array(found)
 
 
-def test_implicit_steps_of_a_driven_chain_are_of_fourth_order():
-    """What is inside, and what left through each of two gates, which takes shorter steps to show it."""
+def shaken_trap():
+    """A few cells between absorbing walls, under a trap that moves and noise that falls: span, start, and end."""
     landscape = Landscape("2*(x - 0.3*sin(6*t))**2", variables=("x",))
     problem = Problem(landscape, ConstantNoise(temperature="0.3/(1 + t)"), box((7,), (-1.0, 1.2), "absorbing"))
     timeline = timeline_of(problem)
     (span,) = timeline.spans(0.0, 1.0)
     start = Gaussian([0.2], width=0.3).probability(problem)
     (wanted,) = reference(timeline, start, (1.0,))
+    return span, start, wanted
+
+
+def test_implicit_steps_of_a_driven_chain_are_of_fourth_order():
+    """What is inside, and what left through each of two gates, which takes shorter steps to show it."""
+    span, start, wanted = shaken_trap()
     counts, errors = (20, 40, 80), []
     for count in counts:
         stepper, probability, left = ImplicitStepper(span), start, np.zeros(2)
@@ -238,12 +244,7 @@ def test_implicit_steps_of_a_driven_chain_are_of_fourth_order():
 
 def test_stabilised_steps_of_a_driven_chain_are_of_second_order():
     """The chain is held as it is midway; the estimate sees what that costs. What is inside, and what left."""
-    landscape = Landscape("2*(x - 0.3*sin(6*t))**2", variables=("x",))
-    problem = Problem(landscape, ConstantNoise(temperature="0.3/(1 + t)"), box((7,), (-1.0, 1.2), "absorbing"))
-    timeline = timeline_of(problem)
-    (span,) = timeline.spans(0.0, 1.0)
-    start = Gaussian([0.2], width=0.3).probability(problem)
-    (wanted,) = reference(timeline, start, (1.0,))
+    span, start, wanted = shaken_trap()
     counts, errors, estimates = (40, 80, 160), [], []
     for count in counts:
         stepper, probability, left, estimate = StabilisedStepper(span), start, np.zeros(2), 0.0
