@@ -1,6 +1,8 @@
 """The landscape: where the drift points.
 
 drift = -mobility . gradient(loss) + extra_drift,      or any drift
+
+The loss is a formula or function, the mean of a loss over a data set, or sampled in a table.
 """
 
 from __future__ import annotations
@@ -8,14 +10,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
+from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.sample import Sample
+
+PARTS_OF_DATA = ("gradient_covariance", "examples", "sample")
 
 
 @final
@@ -25,6 +32,7 @@ class Landscape:
 
     `Landscape("(x**2 - 1)**2 + y**2", variables=("x", "y"))`
     `Landscape(drift=["-x + y", "-x - y"], variables=("x", "y"))`
+    `Landscape(per_example_loss="0.5*(tanh(x*u + y) - v)**2", data="points.csv", variables=("x", "y"))`
 
     Parameters
     ----------
@@ -35,10 +43,17 @@ class Landscape:
     extra_drift : one entry per variable, added: the part that is no gradient.
     drift : instead of loss: the whole drift.
     gradient, hessian : functions beside a loss that is a function; else taken by fourth-order differences.
+    per_example_loss, data : instead of loss: the loss of one row of the data, in the names of their columns; the loss
+        is its mean over the rows. data: a CSV file with a header, an NPZ, NetCDF or HDF5 file, or arrays by name.
+    folder : where a file is sought first.
 
     Loss and drifts may name the time t (functions: take the keyword t); `at` says what they are at a time.
 
-    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss and drift is given.
+    Beside the parts of the drift: sample: the data and the loss of their rows; gradient_covariance: the covariance C of
+    the gradients of single examples [loss**2/length**2]; examples: how many there are; None where there are no data.
+
+    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss, drift and per_example_loss is
+    given.
     """
 
     variables: tuple[str, ...]
@@ -48,6 +63,9 @@ class Landscape:
     hessian: Field | None
     mobility: FloatArray  # (axes, axes)
     extra_drift: Field | None  # all of the drift that is not -mobility . gradient(loss)
+    gradient_covariance: Field | None
+    examples: int | None
+    sample: Sample | None
 
     def __init__(
         self,
@@ -60,17 +78,22 @@ class Landscape:
         drift: Source | None = None,
         gradient: Source | None = None,
         hessian: Source | None = None,
+        per_example_loss: str | None = None,
+        data: Given | None = None,
+        folder: Path = Path(),
     ) -> None:
         names = tuple(variables)
         numbers = dict(parameters or {})
         axes = len(names)
-        _check_sources(loss, drift, mobility, extra_drift)
+        _check_sources({"loss": loss, "drift": drift, "per_example_loss": per_example_loss})
+        _check_companions(drift, mobility, extra_drift, per_example_loss, data)
 
         def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:
             where = f"landscape.{key}"
             return None if source is None else field(source, shape, names, numbers, where, timed=True)
 
-        loss_field = read(loss, (), "loss")
+        known = _of_data(per_example_loss, data, folder, names, numbers)
+        loss_field = known.get("loss") or read(loss, (), "loss")
         slope = read(gradient, (axes,), "gradient") or (loss_field and loss_field.derivative())
         values = {
             "variables": names,
@@ -81,7 +104,7 @@ class Landscape:
             "mobility": _mobility(mobility, axes),
             "extra_drift": read(drift, (axes,), "drift") or read(extra_drift, (axes,), "extra_drift"),
         }
-        for key, value in values.items():
+        for key, value in (values | dict.fromkeys(PARTS_OF_DATA) | known).items():
             object.__setattr__(self, key, value)
 
     @property
@@ -114,12 +137,41 @@ class Landscape:
         return np.asarray(down if self.extra_drift is None else down + self.extra_drift(positions))
 
 
-def _check_sources(
-    loss: Source | None, drift: Source | None, mobility: ArrayLike | None, extra_drift: Source | None
+def _of_data(
+    text: str | None, data: Given | None, folder: Path, variables: Sequence[str], parameters: Mapping[str, float]
+) -> dict[str, Any]:
+    """What data and the loss of a row say; nothing where there are none."""
+    if text is None or data is None:
+        return {}
+    sample = Sample.of(text, Data.of(data, folder), variables, parameters)
+    return {
+        "loss": sample.mean_loss,
+        "gradient_covariance": sample.covariance,
+        "examples": sample.rows,
+        "sample": sample,
+    }
+
+
+def _check_sources(sources: Mapping[str, object]) -> None:
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) != 1:
+        found = f"both {' and '.join(given)} are given" if given else f"none of {', '.join(sources)} is given"
+        required = "Exactly one of them is needed"
+        raise CaseError("landscape", found, required, "A non-gradient part goes to extra_drift")
+
+
+def _check_companions(
+    drift: Source | None,
+    mobility: ArrayLike | None,
+    extra_drift: Source | None,
+    per_example_loss: str | None,
+    data: Given | None,
 ) -> None:
-    if (loss is None) == (drift is None):
-        found = "neither loss nor drift is given" if loss is None else "both loss and drift are given"
-        raise CaseError("landscape", found, "Exactly one of them is needed", "A non-gradient part goes to extra_drift")
+    """Refuse what has no effect, or is missing, beside what is given."""
+    if (per_example_loss is None) != (data is None):
+        missing, other = ("data", "per_example_loss") if data is None else ("per_example_loss", "data")
+        required = "The loss of a row and the data that it names belong together"
+        raise CaseError(f"landscape.{other}", f"there is no {missing} beside it", required, f"Add {missing} = ...")
     if drift is not None:
         for key, value in (("mobility", mobility), ("extra_drift", extra_drift)):
             if value is not None:
