@@ -45,16 +45,18 @@ CACHE_VARIABLE = "FPSOLVE_CACHE_DIR"
 
 @functools.lru_cache(maxsize=64)
 def native(
-    formulas: tuple[Expression, ...], axes: int, kernels: tuple[Callable[..., Any], ...], constants: tuple[str, ...]
+    formulas: tuple[Expression, ...],
+    axes: int,
+    kernels: tuple[Callable[..., Any], ...],
+    constants: tuple[tuple[str, int], ...] = (),
 ) -> Any:
     """A module of compiled kernels around `terms(position, columns, row, out)`, the values of some formulas.
 
     formulas: of the same names, the first `axes` of which are coordinates and the others columns of data; kernels:
-    plain Python functions that call `terms` and each other; constants: names of numbers beside them that they use, and
-    COUNT and AXES are how many formulas and coordinates there are.
+    plain Python functions that call `terms` and each other; constants: numbers that they use, by name, beside COUNT and
+    AXES, which are how many formulas and coordinates there are.
     """
-    home, sizes = inspect.getmodule(kernels[0]), {"COUNT": len(formulas), "AXES": axes}
-    numbers = sizes | {name: getattr(home, name) for name in constants}
+    numbers = {"COUNT": len(formulas), "AXES": axes, **dict(constants)}
     parts = [HEADER.format(version=__version__), *(f"{name} = {value!r}\n" for name, value in numbers.items())]
     parts.append(DECORATOR + _terms_source(formulas, axes))
     parts += [DECORATOR + inspect.getsource(kernel) for kernel in kernels]

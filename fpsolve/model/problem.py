@@ -62,6 +62,7 @@ class Problem:
     whole: tuple[Landscape, AbstractNoise] = field(init=False, repr=False, compare=False)  # at all times
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "landscape", self.landscape.tabulated(self.grid))
         object.__setattr__(self, "whole", (self.landscape, self.noise))
         if self.landscape.depends_on_time:
             object.__setattr__(self, "landscape", self.landscape.at(self.time))
