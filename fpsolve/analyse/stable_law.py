@@ -37,7 +37,7 @@ NORMAL_95 = 1.959963984540054
 @final
 @dataclass(frozen=True, slots=True)
 class StableLaw:
-    """exp(i location t - |scale t|**tail_index): tail_index in [0.3, 2], location and scale in units of the variable."""
+    """exp(i location t - |scale t|**tail_index), 0.3 <= tail_index <= 2; location, scale in units of the variable."""
 
     tail_index: float
     location: float
@@ -100,7 +100,9 @@ def _angle(tail_index: float) -> float:
 def _on_the_ray(distances: FloatArray, tail_index: float, part: Callable[..., FloatArray]) -> FloatArray:
     """Sums over the nodes of the ray: part(integrand (points, nodes), s (points, nodes), weights of ds/s (nodes,))."""
     theta = _angle(tail_index)
-    farthest = max((LAST_EXPONENT / math.cos(tail_index * theta)) ** (1.0 / tail_index), LAST_EXPONENT / math.sin(theta))
+    farthest = max(
+        (LAST_EXPONENT / math.cos(tail_index * theta)) ** (1.0 / tail_index), LAST_EXPONENT / math.sin(theta)
+    )
     places = np.arange(FIRST_PLACE, math.log(farthest) + NODE_STEP, NODE_STEP)
     nodes, weights = np.exp(places - np.exp(-places)), NODE_STEP * (1.0 + np.exp(-places))
     turned, powered = 1j * np.exp(-1j * theta), np.exp(-1j * tail_index * theta)
@@ -171,7 +173,7 @@ def tail_slope(sample: FloatArray, summands: int = 1) -> TailSlope | None:
     least-squares line over the arguments 0.1, 0.2, ... 1 / scale (Koutrouvelis 1980, J. Am. Stat. Assoc. 75, 918; the
     arguments of Kogon & Williams 1998). Its standard error is the delta method's (infinitesimal jackknife), the
     scale's own error included, so it holds whether the law is stable or not. In a Gaussian sample it is
-    0.344 / sqrt(draws), at alpha = 1.5 1.83 / sqrt(draws): 12 % above the best weights for these arguments.
+    0.344 / sqrt(draws), at alpha = 1.5 1.83 / sqrt(draws), 12 % above the best weights for these arguments.
 
     Parameters
     ----------
@@ -208,7 +210,7 @@ def _height(away: FloatArray, argument: float, summands: int) -> tuple[float, Fl
 
 
 def _steepness(away: FloatArray, argument: float, summands: int) -> float:
-    """d ln(-ln |phi(t)|) / d ln(t), by a central difference."""
+    """D ln(-ln |phi(t)|) / d ln(t), by a central difference."""
     low, high = (_height(away, argument * factor, summands)[0] for factor in (1.0 / NEARBY, NEARBY))
     return (high - low) / (2.0 * math.log(NEARBY))
 
