@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from fpsolve.analyse.gradient_noise import DRAWS as DEFAULT_DRAWS
 from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice, saved_times
 from fpsolve.analyse.question import Question, complete_question
 from fpsolve.errors import CaseError, did_you_mean
@@ -50,6 +51,7 @@ Formula = str | float
 Matrix = list[list[float]]
 FormulaMatrix = list[list[Formula]]
 BatchSampling = Literal["replacement", "without", "epochs"]
+Degree = Literal[3, 5]
 
 # Of cells along an axis and of saved times; the memory of the machine ends long before.
 MOST_CELLS = MOST_SAVED = 10**12
@@ -87,8 +89,6 @@ class LandscapeTable(Table):
             drift=self.drift,
             per_example_loss=self.per_example_loss,
             data=None if self.data is None else beside(folder, self.data),
-            table=None if self.table is None else beside(folder, self.table),
-            degree=self.degree,
         )
 
 
