@@ -74,7 +74,7 @@ class SplineField(Field):
             check_nodes(along, name, degree, where)
         shape = values.shape[: values.ndim - len(nodes)]
         flat = values.reshape(math.prod(shape), *values.shape[len(shape) :])
-        _check_finite(flat, nodes, names, where)
+        check_finite(flat, "values", nodes, names, where)
         wraps = tuple(periodic or (False,) * len(nodes))
         distinct, entries = _distinct(flat)
         joined = _joined(distinct, wraps, names, where)
@@ -234,12 +234,12 @@ def check_nodes(nodes: FloatArray, name: str, degree: int, where: str) -> None:
         raise CaseError(where, found, required, f"Take more{f', or degree = {max(smaller)}' if smaller else ''}")
 
 
-def _check_finite(flat: FloatArray, nodes: Sequence[FloatArray], names: Sequence[str], where: str) -> None:
-    """Values of entries (entries, *lengths)."""
-    wrong = ~np.isfinite(flat)
-    if wrong.any():
-        spots: BoolArray = np.logical_or.reduce(wrong, axis=0)
-        found = f"{spots.sum()} of {spots.size} values are not finite, the first at {first_spot(spots, nodes, names)}"
+def check_finite(values: FloatArray, words: str, nodes: Sequence[FloatArray], names: Sequence[str], where: str) -> None:
+    """Raise CaseError unless values (..., *lengths) are finite at all nodes; words: what they are called."""
+    lengths = tuple(along.size for along in nodes)
+    spots: BoolArray = np.logical_or.reduce(~np.isfinite(values.reshape(-1, *lengths)), axis=0)
+    if spots.any():
+        found = f"{spots.sum()} of {spots.size} {words} are not finite, the first at {first_spot(spots, nodes, names)}"
         raise CaseError(where, found, "A spline needs a finite number at every node", "")
 
 
