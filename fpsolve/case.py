@@ -45,6 +45,7 @@ from fpsolve.model.noise import (
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Stage
+from fpsolve.model.table import Table as FieldTable
 from fpsolve.solve.passage import union
 
 Formula = str | float
@@ -78,8 +79,11 @@ class LandscapeTable(Table):
     degree: Degree = 5
     parameters: dict[str, float] = {}
 
-    def landscape(self, folder: Path = Path()) -> Landscape:
-        """The landscape that the table describes. folder: that of the case, where files are."""
+    def landscape(self, folder: Path = Path(), periods: Mapping[str, float] | None = None) -> Landscape:
+        """The landscape that the table describes.
+
+        folder: that of the case, where files are; periods: of the variables that are periodic, by name.
+        """
         return Landscape(
             self.loss,
             variables=self.variables,
@@ -89,7 +93,13 @@ class LandscapeTable(Table):
             drift=self.drift,
             per_example_loss=self.per_example_loss,
             data=None if self.data is None else beside(folder, self.data),
+            table=self._table(folder, periods),
         )
+
+    def _table(self, folder: Path, periods: Mapping[str, float] | None) -> FieldTable | None:
+        if self.table is None:
+            return None
+        return FieldTable.read(beside(folder, self.table), self.variables, degree=self.degree, periods=periods)
 
 
 def beside(folder: Path, file: str) -> Path:
@@ -411,7 +421,8 @@ class Case:
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
-        landscape = self.landscape.landscape(self.folder).tabulated(self.grid, self.watch)
+        periods = {axis.name: axis.upper - axis.lower for axis in self.grid.axes if axis.periodic}
+        landscape = self.landscape.landscape(self.folder, periods).tabulated(self.grid, self.watch)
         return Problem(landscape, self.noise.noise(), self.grid)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:

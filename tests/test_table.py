@@ -264,7 +264,7 @@ def test_unfinished_surface_files_are_refused(tmp_path):
 
 def test_surface_files_of_another_shape_are_refused(tmp_path):
     plain(tmp_path / "a.h5", xcoordinates=X, ycoordinates=Y, train_loss=np.ones((41, 30)))
-    with pytest.raises(CaseError, match="train_loss in .* has the shape 41 x 30. It must be 41 x 31"):
+    with pytest.raises(CaseError, match=r"train_loss in .* has the shape 41 x 30\. It must be 41 x 31"):
         Table.read(tmp_path / "a.h5", VARIABLES)
 
 

@@ -22,7 +22,7 @@ from fpsolve.model.expressions import RESERVED_NAMES, Expression
 from fpsolve.model.fields import Field, FunctionField, slopes
 from fpsolve.model.grid import FloatArray, pieces
 from fpsolve.model.native import native
-from fpsolve.model.splines import SplineField
+from fpsolve.model.splines import SplineField, lattice
 from fpsolve.model.threads import threads_allowed
 
 WHERE = "landscape.per_example_loss"
@@ -105,12 +105,12 @@ class Sample:
         triangle = np.triu_indices(axes)
         second = np.array(slopes(self.gradient, axes), dtype=object).reshape(axes, axes)
         formulas = (*self.gradient, self.loss, *second[triangle])
-        lattice = np.stack([box.ravel() for box in np.meshgrid(*nodes, indexing="ij")])
-        count = lattice.shape[1]
+        positions = lattice(nodes)
+        count = positions.shape[1]
         means, covariances = np.empty((len(formulas), count)), np.empty((axes, axes, count))
 
         def compute(piece: slice) -> int:
-            means[:, piece], covariances[..., piece] = self.moments(formulas, lattice[:, piece], axes)
+            means[:, piece], covariances[..., piece] = self.moments(formulas, positions[:, piece], axes)
             return piece.stop
 
         with ThreadPoolExecutor(threads_allowed()) as pool:

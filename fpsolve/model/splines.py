@@ -179,7 +179,7 @@ def tabulated(
     check_degree(degree, where)
     for along, name in zip(axes, names, strict=True):  # before the long work
         check_nodes(along, name, degree, where)
-    positions = np.stack([box.ravel() for box in np.meshgrid(*axes, indexing="ij")])
+    positions = lattice(axes)
     count = positions.shape[1]
     values = np.empty((*field.shape, count))
     for start in range(0, count, SAMPLED_AT_A_TIME):
@@ -189,6 +189,11 @@ def tabulated(
             progress(piece.stop / count)
     box = values.reshape(*field.shape, *[along.size for along in axes])
     return SplineField.through(axes, box, degree=degree, periodic=periodic, names=names, where=where)
+
+
+def lattice(axes: Sequence[FloatArray]) -> FloatArray:
+    """The positions (axes, points) of all combinations of nodes, the last axis fastest."""
+    return np.stack([box.ravel() for box in np.meshgrid(*axes, indexing="ij")])
 
 
 def nodes_of(grid: Grid) -> tuple[FloatArray, ...]:
