@@ -42,7 +42,9 @@ class Swarm:
 
     times: (times,) [time]; positions: (times, walkers, axes) [length], nan once a walker has left;
     exit_times: (walkers,) [time], infinite where it is still inside at the last time; exit_gates: (walkers,), row of
-    `gates`, -1 where it is still inside; gates: names of the absorbing walls ("x_max") and regions, as in a Motion.
+    `gates`, -1 where it is still inside; gates: names of the absorbing walls ("x_max") and regions, as in a Motion;
+    interpolation_error: of the fields that the walkers felt, see `walkers.Medium.error`, None where nothing was
+    interpolated.
     """
 
     times: FloatArray
@@ -50,6 +52,7 @@ class Swarm:
     exit_times: FloatArray
     exit_gates: IntArray
     gates: tuple[str, ...]
+    interpolation_error: float | None = None
 
     @property
     def walkers(self) -> int:
