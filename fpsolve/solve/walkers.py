@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import final
 
@@ -113,7 +113,7 @@ def walk(
         record.positions[0] = np.where(record.exit_times[:, None] > begin, places, np.nan)
     error = None if medium is None else medium.error(np.concatenate([places[None], record.positions]))
     names = walls.names + tuple(region.name for region in regions)
-    return replace(record.swarm(names), interpolation_error=error)
+    return record.swarm(names, begin, error)
 
 
 def _tell(progress: Progress | None, number: int, count: int, share: float) -> None:

@@ -45,7 +45,7 @@ def march(  # type: ignore[no-untyped-def]
     x, y, z, share, next_share = np.empty((5, n, whole))
     here, there = np.empty((2, table.shape[1], whole))
     node, next_node = np.empty((2, n, whole), np.int64)
-    weight, earliest, gate, row = np.empty((2, whole)), np.empty(whole), *np.empty((2, whole), np.int64)
+    weight, earliest, (gate, row) = np.empty((2, whole)), np.empty(whole), np.empty((2, whole), np.int64)
     who = np.flatnonzero(exit_gates < 0)
     count = len(who)
     for a in range(n):
