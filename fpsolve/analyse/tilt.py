@@ -128,18 +128,18 @@ def tilt_notice(tilt: Tilt, path_exponent: ChainExponent | None, barrier_over_no
     """
     if tilt.grade == "small":
         return None
-    barrier = 8.0 if barrier_over_noise is None else barrier_over_noise
+    head = f"an escape tilts the gradient noise of every example by up to {tilt.largest:.2g} standard deviations"
     if path_exponent is not None:
         ratio = path_exponent.log_ratio
-        meant = f"by the gradients of the examples SGD leaves {'later' if ratio > 0.0 else 'sooner'} than Fokker-Planck"
-        amount = f"says, {factor_words(abs(ratio))}"
+        when = f"{'later' if ratio > 0.0 else 'sooner'} than Fokker-Planck says, {factor_words(abs(ratio))}"
+        meant = f"by the gradients of the examples SGD leaves {when}"
     else:
-        meant = f"SGD leaves sooner or later than Fokker-Planck says, at a barrier of {barrier:.3g} times the noise"
+        barrier = 8.0 if barrier_over_noise is None else barrier_over_noise
         amount = factor_words(tilt.log_excess(barrier), tilt.largest > MEASURED_TILTS[-1])
-    message = (
-        f"an escape tilts the gradient noise of every example by up to {tilt.largest:.2g} standard deviations: {meant} "
-        f"{amount}; Fokker-Planck knows the covariance of the noise only. An ensemble of real SGD runs tells"
-    )
+        when = f"{amount} for gradients of two values, at a barrier of {barrier:.3g} times the noise"
+        meant = f"SGD may leave sooner or later than Fokker-Planck says, {when}"
+    known = "Fokker-Planck knows only the mean and the covariance of the gradients"
+    message = f"{head}: {meant}; {known}. An ensemble of real SGD runs tells"
     return Notice("tilt_is_large", message)
 
 
@@ -152,4 +152,4 @@ def factor_words(log_ratio: float, at_least: bool = False) -> str:
         return f"by {least} {100.0 * math.expm1(log_ratio):.2g} %"
     if log_ratio < math.log(1e4):
         return f"by a factor of {least} {math.exp(log_ratio):.2g}"
-    return f"by a factor of {least} 10^{log_ratio / math.log(10.0):.1f}"
+    return f"by a factor of {least} 10^{log_ratio / math.log(10.0):.0f}"
