@@ -228,8 +228,7 @@ def _draw_ellipses(sheet: Sheet, axes: Axes, view: View, minima: Sequence[Covari
 def _evenly(count: int) -> IntArray:
     """About ELLIPSES of so many numbers, equally far apart."""
     step = -(-count // ELLIPSES)
-    chosen = np.arange(0, count, step)
-    return chosen + (count - 1 - int(chosen[-1])) // 2
+    return np.arange(step // 2, count, step)
 
 
 def _is_held(view: View, position: FloatArray) -> bool:
@@ -305,7 +304,7 @@ def _draw_ratios(sheet: Sheet, slot: SubplotSpec, minima: Sequence[CovarianceAtM
     for number, found in enumerate(minima):
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         known = np.isfinite(found.ratios) & (found.hessian_eigenvalues > 0.0)
-        style = MARK | {"markersize": 11.0 - 1.5 * number}  # one upon the other both show
+        style = MARK | {"markersize": 12.0 - 2.5 * number}  # one upon the other both show
         axes.plot(found.hessian_eigenvalues[known], found.ratios[known], color=colour, **style)
         words = f"{_share(found)} from C ∝ H" if math.isfinite(found.difference) else "no noise"
         sheet.legend[f"minimum {number + 1}: {words}"] = Line2D([], [], color=colour, **MARK)
