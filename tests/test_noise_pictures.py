@@ -89,11 +89,18 @@ def test_constant_noise_has_no_picture_of_its_own():
     assert drawn("two", covariance=False, noise=ConstantNoise(temperature=0.2)) is None
 
 
-@pytest.mark.parametrize("name", ["one", *slowly("two", "three")])
+@pytest.mark.parametrize("name", ["two", *slowly("one", "three")])
 def test_constant_noise_beside_a_covariance(name):
     figure = drawn(name, noise=ConstantNoise(temperature=0.2))
     assert not any("div D" in text or "pushes" in text for text in titles(figure))
+    assert not any("race of" in text for text in titles(figure))
     assert any("Tilt" in text for text in titles(figure))
+
+
+def test_one_axis_of_several_is_compared_along_itself():
+    text = words(drawn("two, a line"))
+    assert "minimum 1: C / H = 0.875" in text  # (5 + 3 - 1) / 8
+    assert "minimum 2: C / H = 1.12" in text
 
 
 def test_the_ratios_are_in_print():

@@ -85,13 +85,15 @@ def _noise_line(sheet: Sheet, structure: NoiseStructure, basins: Basins | None, 
 def _noise_map(sheet: Sheet, structure: NoiseStructure, basins: Basins | None, density: FloatArray) -> None:
     """D and its ellipses, the noise drift, C against H at the minima, and the tilt."""
     view = plain_view(sheet.grid, sheet.window)
-    panels = 1 + (structure.noise_drift is not None) + bool(structure.at_minima) + bool(structure.tilts)
+    varies = sheet.problem.diffusion.constant is None
+    panels = varies + (structure.noise_drift is not None) + bool(structure.at_minima) + bool(structure.tilts)
     slots = iter(_rows_of_two(sheet, panels, 3.85 * aspect_of(view)))
     span = loss_shown(sheet, basins, density)
-    axes = sheet.image_panel(next(slots), view, "Trace of the diffusion D, and its shape")
-    _draw_trace(sheet, axes, view)
-    loss_lines(sheet, axes, view, span)
-    _draw_ellipses(sheet, axes, view, structure.at_minima)
+    if varies:
+        axes = sheet.image_panel(next(slots), view, "Trace of the diffusion D, and its shape")
+        _draw_trace(sheet, axes, view)
+        loss_lines(sheet, axes, view, span)
+        _draw_ellipses(sheet, axes, view, structure.at_minima)
     if structure.noise_drift is not None:
         axes = sheet.image_panel(next(slots), view, "Noise-gradient drift −div D")
         _draw_push(sheet, axes, view)
@@ -106,16 +108,18 @@ def _noise_map(sheet: Sheet, structure: NoiseStructure, basins: Basins | None, d
 
 def _noise_space(sheet: Sheet, structure: NoiseStructure, basins: Basins | None, density: FloatArray) -> None:
     """Cuts of D with its ellipses, and of the noise drift; below, C over H at the minima, and the tilt."""
-    pushes, below = structure.noise_drift is not None, bool(structure.at_minima) + bool(structure.tilts)
-    rows = [2.1] * (1 + pushes) + [2.6] * bool(below)
+    varies, pushes = sheet.problem.diffusion.constant is None, structure.noise_drift is not None
+    below = bool(structure.at_minima) + bool(structure.tilts)
+    rows = [2.1] * (varies + pushes) + [2.6] * bool(below)
     slots = sheet.divided(11.4, rows, 6, 0.8 * len(rows))
     span = loss_shown(sheet, basins, density)
     for column, view in enumerate(pair_views(sheet.grid, int(np.argmax(density)), sheet.window)):
         place = slice(2 * column, 2 * column + 2)
-        axes = sheet.image_panel(slots[0, place], view, f"Trace of D, {cut_words(view).lower()}")
-        _draw_trace(sheet, axes, view)
-        loss_lines(sheet, axes, view, span)
-        _draw_ellipses(sheet, axes, view, structure.at_minima)
+        if varies:
+            axes = sheet.image_panel(slots[0, place], view, f"Trace of D, {cut_words(view).lower()}")
+            _draw_trace(sheet, axes, view)
+            loss_lines(sheet, axes, view, span)
+            _draw_ellipses(sheet, axes, view, structure.at_minima)
         if pushes:
             axes = sheet.image_panel(slots[1, place], view, f"−div D, {cut_words(view).lower()}")
             _draw_push(sheet, axes, view)
@@ -155,9 +159,10 @@ def _draw_diffusion(sheet: Sheet, axes: Axes, view: View, structure: NoiseStruct
             (line,) = axes.plot(place, here / curvature * bend, color=PASSAGE_COLOUR, linestyle=DASHES, linewidth=1.2)
             sheet.legend["∝ Hessian, as large as D at minimum 1"] = line
         for row, found in enumerate(structure.at_minima[:MOST_COMPARED], 1):
-            if np.isfinite(found.ratios[number]):
-                words = f"minimum {row}: C / H = {printed(float(found.ratios[number]))}"
-                sheet.legend[words] = Line2D([], [], linestyle="")
+            bent = float(found.point.hessian[number, number])
+            if bent > 0.0:
+                ratio = printed(float(found.covariance[number, number]) / bent)
+                sheet.legend[f"minimum {row}: C / H = {ratio}"] = Line2D([], [], linestyle="")
     axes.set_ylim(0.0, 1.15 * top if top > 0.0 else 1.0)
     axes.set_ylabel(f"D({shortened(view.names[0])})", color=DENSITY_COLOUR)
 
