@@ -106,8 +106,11 @@ class SplineField(Field):
 
     def _partial(self, places: FloatArray, orders: tuple[int, ...]) -> FloatArray:
         """A partial derivative of the distinct entries, (distinct, points), at places (points, axes)."""
+        distinct = self.spline.c.shape[-1]
         if max(orders) > self.degree or (self.is_constant and any(orders)):
-            return np.zeros((max(self.entries) + 1, len(places)))
+            return np.zeros((distinct, len(places)))
+        if self.is_constant:  # at any distance: the end polynomials would magnify rounding
+            return np.repeat(self.spline.c.reshape(-1, distinct)[:1].T, len(places), axis=1)
         return np.asarray(self.spline(places, nu=orders)).T
 
     def _wrapped(self, positions: FloatArray) -> FloatArray:
@@ -215,18 +218,23 @@ def check_degree(degree: int, where: str) -> None:
         raise CaseError(where, f"degree = {degree}", required, f"Try degree = {DEFAULT_DEGREE}")
 
 
-def check_nodes(nodes: FloatArray, name: str, degree: int, where: str) -> None:
-    """Raise CaseError unless the nodes of an axis are finite, increasing, and enough for the degree."""
+def check_nodes(nodes: FloatArray, name: str, degree: int, where: str, *, falling: bool = False) -> None:
+    """Raise CaseError unless the nodes of an axis are finite, in order, and enough for the degree.
+
+    falling: whether they may also decrease.
+    """
     if not np.isfinite(nodes).all():
         first = int(np.argmin(np.isfinite(nodes)))
         found = f"node {first} of {name} is {nodes[first]:g}"
         raise CaseError(where, found, "Nodes are finite numbers", f"Correct {name}")
-    rises = np.diff(nodes) > 0.0
-    if not rises.all():
-        first = int(np.argmin(rises))
+    back = falling and nodes.size > 1 and nodes[-1] < nodes[0]
+    forward = np.diff(nodes) * (-1.0 if back else 1.0) > 0.0
+    if not forward.all():
+        first = int(np.argmin(forward))
         word = "repeats" if nodes[first] == nodes[first + 1] else "goes back to"
         found = f"node {first + 1} of {name} {word} {nodes[first + 1]:g}, after {nodes[first]:g}"
-        raise CaseError(where, found, f"The nodes of {name} must increase (or decrease) throughout", f"Sort {name}")
+        required = f"The nodes of {name} must {'decrease' if back else 'increase'} throughout"
+        raise CaseError(where, found, required, f"Sort {name}, and the values with it")
     if nodes.size <= degree:
         found = f"{name} has {nodes.size} node{'s' * (nodes.size != 1)}"
         required = f"A {DEGREES[degree]} spline needs at least {degree + 1} along every axis"
@@ -240,7 +248,8 @@ def check_finite(values: FloatArray, words: str, nodes: Sequence[FloatArray], na
     spots: BoolArray = np.logical_or.reduce(~np.isfinite(values.reshape(-1, *lengths)), axis=0)
     if spots.any():
         found = f"{spots.sum()} of {spots.size} {words} are not finite, the first at {first_spot(spots, nodes, names)}"
-        raise CaseError(where, found, "A spline needs a finite number at every node", "")
+        remedy = "Compute the rest, or keep a smaller box without them"
+        raise CaseError(where, found, "A spline needs a finite number at every node", remedy)
 
 
 def first_spot(spots: BoolArray, nodes: Sequence[FloatArray], names: Sequence[str]) -> str:

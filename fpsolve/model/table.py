@@ -217,13 +217,13 @@ class _Lattice:
             if along.ndim != 1:
                 found = f"{name} in {path} has the shape {shape_words(along)}"
                 raise CaseError(where, found, "Nodes are a list of numbers, one array per variable", "")
+            check_nodes(along, name, degree, where, falling=True)
             lengths.append(along.size)
-            if along.size > 1 and np.isfinite(along).all() and (np.diff(along) < 0.0).all():
+            if along[-1] < along[0]:
                 backwards.append(axis)
                 along = along[::-1].copy()
-            if name in periods and along.size > 1 and np.isfinite(along).all():
+            if name in periods:
                 along = _closed(along, periods[name], name, where)
-            check_nodes(along, name, degree, where)
             nodes.append(along)
         wraps = tuple(name in periods for name in names)
         return cls(contents, names, tuple(nodes), wraps, tuple(lengths), tuple(backwards), degree, path, where)
@@ -295,7 +295,7 @@ def _examples(contents: Contents, path: Path, where: str) -> int | None:
     except (TypeError, ValueError):
         number = math.nan
     if not (number >= 1.0 and number.is_integer()):
-        found = f"{EXAMPLES} in {path} is {given!r}"
+        found = f"{EXAMPLES} in {path} is {np.asarray(given)}"
         raise CaseError(where, found, "It is the number of examples, a whole number of at least 1", "")
     return int(number)
 
