@@ -18,11 +18,13 @@ from scipy.interpolate import NdBSpline, make_interp_spline
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.model.grid import Axis, BoolArray, FloatArray, Grid
 
 DEGREES = {3: "cubic", 5: "quintic"}
 DEFAULT_DEGREE = 5  # a loss then has continuous fourth derivatives, and its Hessian an error of fourth order
 SAMPLED_AT_A_TIME = 256  # nodes between two reports of progress: some fields take long at every one
+# On an infinite axis nodes are no farther apart than this share of scale + distance from the centre.
+LONGEST_STEP = 0.25
 # Values at the two ends of a period may differ by rounding (that of float32), as a share of the largest value.
 SAME = 1e-6
 
@@ -197,18 +199,36 @@ def tabulated(
 def nodes_of(grid: Grid) -> tuple[FloatArray, ...]:
     """Nodes that cover a grid, for each axis: cell centres and finite walls, so that no edge extrapolates.
 
-    Those of a periodic axis are the centres and the first one again, a period on; `tabulated` must be told so.
+    Those of a periodic axis are the centres and the first one again, a period on; `tabulated` must be told so. On an
+    infinite axis, whose last centres are far apart, there are more in between, up to the last centre; and so on an axis
+    of few cells, so that there are enough for every degree.
     """
     nodes = []
     for axis in grid.axes:
         centres = axis.centres
         if axis.periodic:
-            nodes.append(np.append(centres, centres[0] + (axis.upper - axis.lower)))
+            along = np.append(centres, centres[0] + (axis.upper - axis.lower))
         else:
-            walls = np.array([axis.lower, axis.upper])
-            nodes.append(np.concatenate([walls[:1], centres, walls[1:]]))
-            nodes[-1] = nodes[-1][np.isfinite(nodes[-1])]
+            along = np.concatenate([[axis.lower], centres, [axis.upper]])
+            along = along[np.isfinite(along)]
+        if any(axis.infinite):
+            along = _filled(along, axis)
+        while along.size <= max(DEGREES):
+            along = np.insert(along, np.arange(1, along.size), 0.5 * (along[1:] + along[:-1]))
+        nodes.append(along)
     return tuple(nodes)
+
+
+def _filled(along: FloatArray, axis: Axis) -> FloatArray:
+    """Nodes of an infinite axis with long intervals divided: a polynomial over a few of them then follows a tail."""
+    finite = [end for end in (axis.lower, axis.upper) if math.isfinite(end)]
+    centre = axis.centre if axis.centre is not None else finite[0] if finite else 0.0
+    distances = np.abs(along - centre)
+    longest = LONGEST_STEP * ((axis.scale or 0.0) + np.minimum(distances[:-1], distances[1:]))
+    counts = np.ceil(np.diff(along) / longest).astype(int)
+    intervals = zip(itertools.pairwise(along), counts, strict=True)
+    starts = [np.linspace(lower, upper, count, endpoint=False) for (lower, upper), count in intervals]
+    return np.concatenate([*starts, along[-1:]])
 
 
 def check_degree(degree: int, where: str) -> None:
