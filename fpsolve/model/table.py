@@ -137,8 +137,8 @@ def write_table(
     """Write a table that `Table.read` reads: NPZ if the path ends so, else NetCDF-4. The file is whole or not there.
 
     nodes: of each variable, (length,). fields: loss (*lengths), gradient and drift (axes, *lengths), hessian,
-    gradient_covariance and diffusion (axes, axes, *lengths), symmetric to rounding; or single components by their names in the
-    file; examples, a number; any other array (*lengths) is kept beside them.
+    gradient_covariance and diffusion (axes, axes, *lengths), symmetric to rounding; or single components by their names
+    in the file; examples, a number; any other array (*lengths) is kept beside them.
 
     Raises CaseError for wrong shapes and matrices that are not symmetric, RunError when the disk refuses.
     """
