@@ -3,16 +3,22 @@
 import os
 import re
 import shutil
+import tomllib
 
 import h5netcdf
 import h5py
 import numpy as np
 import pytest
 
+import fpsolve
+from fpsolve.analyse.escape import escape
+from fpsolve.case import parse_case
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.fields import SymbolicField, field
 from fpsolve.model.grid import Grid
 from fpsolve.model.landscape import Landscape
+from fpsolve.model.noise import TensorNoise
+from fpsolve.model.problem import Problem
 from fpsolve.model.table import QUANTITIES, Table, write_table
 
 VARIABLES = ("x", "y")
@@ -119,21 +125,65 @@ def test_the_hessian_of_a_rough_gradient_is_symmetric(tmp_path):
     assert table.loss is None
 
 
+def through_functions(table: Table, grid: Grid) -> Problem:
+    """The problem of a table's loss and diffusion."""
+
+    def function(found):
+        return lambda *coordinates: found(np.array(coordinates))
+
+    given = {name: function(getattr(table, name)) for name in ("loss", "gradient", "hessian")}
+    noise = TensorNoise(diffusion=function(table.diffusion))
+    return Problem(Landscape(**given, variables=table.variables), noise, grid)
+
+
 @pytest.mark.parametrize("degree", [3, 5])
 def test_a_double_well_in_a_table_is_the_double_well(tmp_path, degree):
-    """The gradient's error is that of the spline: spacing**degree, and so is that of all that follows from it."""
-    wave = "(x**2 - 1)**2 + y**2 + sin(2*x)*cos(y)/5"
-    symbolic, errors = Landscape(wave, variables=VARIABLES), []
-    positions = Grid(x=(-1.6, 1.6, 37), y=(-1.0, 1.0, 23)).positions()
-    for count in (41, 81):
+    loss, noise = "(x**2 - 1)**2 + y**2 + sin(2*x)*cos(y)/5", [["0.3*exp(y/4)", "cos(x)/20"], ["cos(x)/20", "0.25"]]
+    grid = Grid(x=(-1.6, 1.6, 37), y=(-1.0, 1.0, 23))
+    symbolic = Problem(Landscape(loss, variables=VARIABLES), TensorNoise(diffusion=noise), grid)
+    question = {"start": (-1.0, 0.0), "target": "x > 0.8", "definitions": ("mean_first_passage_time",)}
+    positions, errors, counts = grid.positions(), [], np.array([41, 81])
+    for count in counts:
         x, y = np.linspace(-1.6, 1.6, count), np.linspace(-1.0, 1.0, count)
         box = np.stack([along.ravel() for along in np.meshgrid(x, y, indexing="ij")])
-        write_table(tmp_path / "a.nc", VARIABLES, (x, y), loss=symbolic.loss(box).reshape(count, count))
-        table = Table.read(tmp_path / "a.nc", VARIABLES, degree=degree)
-        errors.append(np.abs(table.gradient(positions) - symbolic.gradient(positions)).max())
-    # 0.08**degree times the next derivative (24 of x**4 for a cubic, 2**6/5 of the wave for both) / degree!
-    assert errors[0] < {3: 2e-3, 5: 5e-6}[degree]
-    assert errors[1] < errors[0] * 0.6**degree  # the order itself: test_splines.py
+        diffusion = field(noise, (2, 2), VARIABLES, {}, "test")(box).reshape(2, 2, count, count)
+        values = symbolic.landscape.loss(box).reshape(count, count)
+        write_table(tmp_path / "a.nc", VARIABLES, (x, y), loss=values, diffusion=diffusion)
+        problem = through_functions(Table.read(tmp_path / "a.nc", VARIABLES, degree=degree), grid)
+        slopes = problem.landscape.gradient(positions) - symbolic.landscape.gradient(positions)
+        (time,), (wanted,) = (escape(case, **question).times.values() for case in (problem, symbolic))
+        errors.append([np.abs(slopes).max(), abs(time.value / wanted.value - 1.0)])
+    # 0.08**degree times the next derivative (24 of x**4 for a cubic, 2**6/5 of the wave for both) / degree! for the
+    # gradient; for the time the error of the loss, 0.08**(degree + 1) times it / 384 or / 46080, over the noise, some
+    # times more near the ends.
+    bounds = {3: (2e-3, 1e-5), 5: (5e-6, 3e-9)}[degree]
+    assert (np.array(errors[0]) < bounds).all()
+    assert (np.array(errors[1]) < 0.6**degree * np.array(errors[0])).all()  # the orders: test_splines.py
+
+
+RESULT = """
+title = "A result that is a table"
+[landscape]
+variables = ["x", "y"]
+loss = "(x**2 - 1)**2 + y**2 + x*y/3"
+[noise]
+kind = "tensor"
+diffusion = [["1 + x**2", "x/4"], ["x/4", "2 + y**2"]]
+[grid]
+x = { min = -1.6, max = 1.6, cells = 10 }
+y = { min = -1.0, max = 1.0, cells = 8 }
+[stationary]
+"""
+
+
+def test_results_are_tables(tmp_path):
+    report = fpsolve.run(parse_case(tomllib.loads(RESULT), "result"), output=tmp_path, figures=False)
+    table = Table.read(report.result_file, VARIABLES)
+    for quantity in ("loss", "gradient", "hessian", "diffusion"):  # polynomials, up to the walls; rounding of the ends
+        np.testing.assert_allclose(getattr(table, quantity)(POSITIONS), exact(quantity)(POSITIONS), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(table.drift(POSITIONS), -exact("gradient")(POSITIONS), rtol=0, atol=1e-10)
+    assert table.description == "table result.nc, 10 x 8 nodes, quintic spline"
+    assert all(lower < -bound and bound < upper for (lower, upper), bound in zip(table.reach, (1.6, 1.0), strict=True))
 
 
 def plain(path, **arrays) -> None:
@@ -264,7 +314,7 @@ def test_unfinished_surface_files_are_refused(tmp_path):
 
 def test_surface_files_of_another_shape_are_refused(tmp_path):
     plain(tmp_path / "a.h5", xcoordinates=X, ycoordinates=Y, train_loss=np.ones((41, 30)))
-    with pytest.raises(CaseError, match=r"train_loss in .* has the shape 41 x 30\. It must be 41 x 31"):
+    with pytest.raises(CaseError, match=r"train_loss in .* has the shape 41 x 30. It must be 41 x 31"):
         Table.read(tmp_path / "a.h5", VARIABLES)
 
 
@@ -294,7 +344,11 @@ def broken(name: str) -> np.ndarray:
             ("holds diffusion_xx, diffusion_yy but not diffusion_xy",),
         ),
         (without(x=np.stack([X, X])), ("x in", "has the shape 2 x 41", "one array per variable")),
-        (without(x=X[[0, 2, 1, *range(3, 41)]]), ("node 2 of x goes back to -1.52, after -1.44", "Sort x")),
+        (
+            without(x=X[[0, 2, 1, *range(3, 41)]]),
+            ("node 2 of x goes back to -1.52, after -1.44", "increase", "Sort x"),
+        ),
+        (without(x=X[[40, 39, 37, 38, *range(36, -1, -1)]]), ("node 3 of x goes back to 1.44, after 1.36", "decrease")),
         (without(y=Y[[0, 0, *range(2, 31)]]), ("node 1 of y repeats -1",)),
         (without(loss=broken("loss")), ("2 of 1271 values of loss are not finite", "at x = -1.36, y = -0.733333")),
         (without(loss=on_nodes("loss").T), ("loss in", "31 x 41", "It must be 41 (x) x 31 (y)", "Transpose it")),

@@ -18,11 +18,13 @@ from scipy.interpolate import NdBSpline, make_interp_spline
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.model.grid import Axis, BoolArray, FloatArray, Grid
 
 DEGREES = {3: "cubic", 5: "quintic"}
 DEFAULT_DEGREE = 5  # a loss then has continuous fourth derivatives, and its Hessian an error of fourth order
 SAMPLED_AT_A_TIME = 256  # nodes between two reports of progress: some fields take long at every one
+# On an infinite axis nodes are no farther apart than this share of scale + distance from the centre.
+LONGEST_STEP = 0.25
 # Values at the two ends of a period may differ by rounding (that of float32), as a share of the largest value.
 SAME = 1e-6
 
@@ -106,8 +108,11 @@ class SplineField(Field):
 
     def _partial(self, places: FloatArray, orders: tuple[int, ...]) -> FloatArray:
         """A partial derivative of the distinct entries, (distinct, points), at places (points, axes)."""
+        distinct = self.spline.c.shape[-1]
         if max(orders) > self.degree or (self.is_constant and any(orders)):
-            return np.zeros((max(self.entries) + 1, len(places)))
+            return np.zeros((distinct, len(places)))
+        if self.is_constant:  # at any distance: the end polynomials would magnify rounding
+            return np.repeat(self.spline.c.reshape(-1, distinct)[:1].T, len(places), axis=1)
         return np.asarray(self.spline(places, nu=orders)).T
 
     def _wrapped(self, positions: FloatArray) -> FloatArray:
@@ -199,18 +204,36 @@ def lattice(axes: Sequence[FloatArray]) -> FloatArray:
 def nodes_of(grid: Grid) -> tuple[FloatArray, ...]:
     """Nodes that cover a grid, for each axis: cell centres and finite walls, so that no edge extrapolates.
 
-    Those of a periodic axis are the centres and the first one again, a period on; `tabulated` must be told so.
+    Those of a periodic axis are the centres and the first one again, a period on; `tabulated` must be told so. On an
+    infinite axis, whose last centres are far apart, there are more in between, up to the last centre; and so on an axis
+    of few cells, so that there are enough for every degree.
     """
     nodes = []
     for axis in grid.axes:
         centres = axis.centres
         if axis.periodic:
-            nodes.append(np.append(centres, centres[0] + (axis.upper - axis.lower)))
+            along = np.append(centres, centres[0] + (axis.upper - axis.lower))
         else:
-            walls = np.array([axis.lower, axis.upper])
-            nodes.append(np.concatenate([walls[:1], centres, walls[1:]]))
-            nodes[-1] = nodes[-1][np.isfinite(nodes[-1])]
+            along = np.concatenate([[axis.lower], centres, [axis.upper]])
+            along = along[np.isfinite(along)]
+        if any(axis.infinite):
+            along = _filled(along, axis)
+        while along.size <= max(DEGREES):
+            along = np.insert(along, np.arange(1, along.size), 0.5 * (along[1:] + along[:-1]))
+        nodes.append(along)
     return tuple(nodes)
+
+
+def _filled(along: FloatArray, axis: Axis) -> FloatArray:
+    """Nodes of an infinite axis with long intervals divided: a polynomial over a few of them then follows a tail."""
+    finite = [end for end in (axis.lower, axis.upper) if math.isfinite(end)]
+    centre = axis.centre if axis.centre is not None else finite[0] if finite else 0.0
+    distances = np.abs(along - centre)
+    longest = LONGEST_STEP * ((axis.scale or 0.0) + np.minimum(distances[:-1], distances[1:]))
+    counts = np.ceil(np.diff(along) / longest).astype(int)
+    intervals = zip(itertools.pairwise(along), counts, strict=True)
+    starts = [np.linspace(lower, upper, count, endpoint=False) for (lower, upper), count in intervals]
+    return np.concatenate([*starts, along[-1:]])
 
 
 def check_degree(degree: int, where: str) -> None:
@@ -220,18 +243,23 @@ def check_degree(degree: int, where: str) -> None:
         raise CaseError(where, f"degree = {degree}", required, f"Try degree = {DEFAULT_DEGREE}")
 
 
-def check_nodes(nodes: FloatArray, name: str, degree: int, where: str) -> None:
-    """Raise CaseError unless the nodes of an axis are finite, increasing, and enough for the degree."""
+def check_nodes(nodes: FloatArray, name: str, degree: int, where: str, *, falling: bool = False) -> None:
+    """Raise CaseError unless the nodes of an axis are finite, in order, and enough for the degree.
+
+    falling: whether they may also decrease.
+    """
     if not np.isfinite(nodes).all():
         first = int(np.argmin(np.isfinite(nodes)))
         found = f"node {first} of {name} is {nodes[first]:g}"
         raise CaseError(where, found, "Nodes are finite numbers", f"Correct {name}")
-    rises = np.diff(nodes) > 0.0
-    if not rises.all():
-        first = int(np.argmin(rises))
+    back = falling and nodes.size > 1 and nodes[-1] < nodes[0]
+    forward = np.diff(nodes) * (-1.0 if back else 1.0) > 0.0
+    if not forward.all():
+        first = int(np.argmin(forward))
         word = "repeats" if nodes[first] == nodes[first + 1] else "goes back to"
         found = f"node {first + 1} of {name} {word} {nodes[first + 1]:g}, after {nodes[first]:g}"
-        raise CaseError(where, found, f"The nodes of {name} must increase (or decrease) throughout", f"Sort {name}")
+        required = f"The nodes of {name} must {'decrease' if back else 'increase'} throughout"
+        raise CaseError(where, found, required, f"Sort {name}, and the values with it")
     if nodes.size <= degree:
         found = f"{name} has {nodes.size} node{'s' * (nodes.size != 1)}"
         required = f"A {DEGREES[degree]} spline needs at least {degree + 1} along every axis"
@@ -245,7 +273,8 @@ def check_finite(values: FloatArray, words: str, nodes: Sequence[FloatArray], na
     spots: BoolArray = np.logical_or.reduce(~np.isfinite(values.reshape(-1, *lengths)), axis=0)
     if spots.any():
         found = f"{spots.sum()} of {spots.size} {words} are not finite, the first at {first_spot(spots, nodes, names)}"
-        raise CaseError(where, found, "A spline needs a finite number at every node", "")
+        remedy = "Compute the rest, or keep a smaller box without them"
+        raise CaseError(where, found, "A spline needs a finite number at every node", remedy)
 
 
 def first_spot(spots: BoolArray, nodes: Sequence[FloatArray], names: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ QUANTITIES = {
 }
 EXAMPLES = "examples"
 
-ROUNDING = 1e-6  # of a period, which may have been stored in float32
+ROUNDING = 1e-6  # of a period, or of the entries of a matrix: that of float32
 
 
 @final
@@ -137,8 +137,8 @@ def write_table(
     """Write a table that `Table.read` reads: NPZ if the path ends so, else NetCDF-4. The file is whole or not there.
 
     nodes: of each variable, (length,). fields: loss (*lengths), gradient and drift (axes, *lengths), hessian,
-    gradient_covariance and diffusion (axes, axes, *lengths), symmetric; or single components by their names in the
-    file; examples, a number; any other array (*lengths) is kept beside them.
+    gradient_covariance and diffusion (axes, axes, *lengths), symmetric to rounding; or single components by their names
+    in the file; examples, a number; any other array (*lengths) is kept beside them.
 
     Raises CaseError for wrong shapes and matrices that are not symmetric, RunError when the disk refuses.
     """
@@ -157,8 +157,11 @@ def write_table(
         if values.shape != wanted:
             found = f"{name} has the shape {shape_words(values)}"
             raise CaseError(str(path), found, f"It must be {shape_words(np.empty(wanted))}", "")
-        if rank == 2 and not np.allclose(values, values.swapaxes(0, 1), rtol=1e-12, atol=0.0):
-            raise CaseError(str(path), f"{name} is not symmetric", "It must equal its transpose at every node", "")
+        if rank == 2:
+            turned = values.swapaxes(0, 1)
+            if np.abs(values - turned).max() > ROUNDING * np.abs(values).max():
+                raise CaseError(str(path), f"{name} is not symmetric", "It must equal its transpose at every node", "")
+            values = 0.5 * (values + turned)
         parts = _components(name, names) if name in QUANTITIES else [(name, ())]
         entries |= {part: Entry(values[index], names, *_words(part, names)) for part, index in parts}
     store(path, entries, kept)
@@ -217,13 +220,13 @@ class _Lattice:
             if along.ndim != 1:
                 found = f"{name} in {path} has the shape {shape_words(along)}"
                 raise CaseError(where, found, "Nodes are a list of numbers, one array per variable", "")
+            check_nodes(along, name, degree, where, falling=True)
             lengths.append(along.size)
-            if along.size > 1 and np.isfinite(along).all() and (np.diff(along) < 0.0).all():
+            if along[-1] < along[0]:
                 backwards.append(axis)
                 along = along[::-1].copy()
-            if name in periods and along.size > 1 and np.isfinite(along).all():
+            if name in periods:
                 along = _closed(along, periods[name], name, where)
-            check_nodes(along, name, degree, where)
             nodes.append(along)
         wraps = tuple(name in periods for name in names)
         return cls(contents, names, tuple(nodes), wraps, tuple(lengths), tuple(backwards), degree, path, where)
@@ -295,7 +298,7 @@ def _examples(contents: Contents, path: Path, where: str) -> int | None:
     except (TypeError, ValueError):
         number = math.nan
     if not (number >= 1.0 and number.is_integer()):
-        found = f"{EXAMPLES} in {path} is {given!r}"
+        found = f"{EXAMPLES} in {path} is {np.asarray(given)}"
         raise CaseError(where, found, "It is the number of examples, a whole number of at least 1", "")
     return int(number)
 
