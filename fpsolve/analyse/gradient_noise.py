@@ -26,7 +26,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from fpsolve.analyse.batches import Moments, Sampling, draw_batches, exact_moments, moment_errors, sample_moments
-from fpsolve.analyse.stable_law import GAUSSIAN, NORMAL_95, StableFit, TailSlope, fit_stable_law, tail_slope
+from fpsolve.analyse.stable_law import GAUSSIAN, StableFit, TailSlope, fit_stable_law, tail_slope
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray
 
@@ -36,7 +36,7 @@ SILENT = 1e-12  # of the gradients: noise below is rounding
 KOLMOGOROV = 1.628  # critical distance * sqrt(draws) at 1 %, of a law known beforehand
 LILLIEFORS = 1.035  # the same where location and scale of a Gaussian are fitted; below it with a third parameter fitted
 APART = 4  # ratio of batch sizes between which a trend is judged
-STANDARD_ERRORS = 3.0  # within which skewness and kurtosis count as zero
+STANDARD_ERRORS = 3.0  # within which skewness, kurtosis and changes of the tail index count as zero
 
 
 class Shape(StrEnum):
@@ -55,8 +55,9 @@ class Trend(StrEnum):
 
     SILENT = "no noise"
     GAUSSIAN = "Gaussian within sampling error at every batch size"
-    NEVER_HEAVY = "not Gaussian at every batch size, but never heavy-tailed"
-    RISING = "finite variance: the tail index goes to 2"
+    LIGHT = "light-tailed: a tail index of 2 at every batch size"
+    REACHED = "finite variance: the tail index reaches 2"
+    RISING = "the tail index rises with the batch size, as for a finite variance"
     STEADY = "heavy-tailed: the tail index stays below 2"
     UNCLEAR = "the batch sizes and the rows do not tell a heavy tail from a peak"
 
@@ -321,9 +322,11 @@ def _kind(shapes: Sequence[Shape], change: float, error: float, wanted: float) -
     if all(shape is Shape.GAUSSIAN for shape in shapes):
         return Trend.GAUSSIAN
     if not {Shape.STABLE, Shape.PEAKED, Shape.ATOM} & set(shapes):
-        return Trend.NEVER_HEAVY
-    if shapes[-1] in (Shape.GAUSSIAN, Shape.LIGHT) or change > NORMAL_95 * error:
+        return Trend.LIGHT
+    if shapes[-1] in (Shape.GAUSSIAN, Shape.LIGHT):
+        return Trend.REACHED
+    if change > STANDARD_ERRORS * error:
         return Trend.RISING
-    if change < -NORMAL_95 * error or wanted < 2.0 * NORMAL_95 * error:
+    if change < -STANDARD_ERRORS * error or wanted < STANDARD_ERRORS * error:
         return Trend.UNCLEAR
     return Trend.STEADY
