@@ -23,6 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from fpsolve.analyse.gradient_noise import DRAWS as DEFAULT_DRAWS
 from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice, saved_times
 from fpsolve.analyse.question import Question, complete_question
+from fpsolve.analyse.witness import DEFAULT_WALKERS, Ensemble
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
@@ -322,7 +323,7 @@ class EscapeTable(Table):
 class EnsembleTable(Table):
     """[ensemble]: walkers beside the density, by SGD itself where there are data, else by the SDE."""
 
-    walkers: int = Field(10_000, ge=1, le=MOST_WALKERS)
+    walkers: int = Field(DEFAULT_WALKERS, ge=2, le=MOST_WALKERS)
     process: Literal["sgd", "sde"] | None = None
     time_step: float | None = Field(None, gt=0.0)
     max_time: float | None = Field(None, gt=0.0)
@@ -497,6 +498,14 @@ class Case:
         valley = None if self.escape.valley is None else self.region(self.escape.valley, "escape.valley")
         target = union(self.targets, len(self.axes)) if self.targets else None
         return complete_question(self.problem_of("escape"), self.escape.start, valley, target)
+
+    @cached_property
+    def walkers(self) -> Ensemble | None:
+        """What [ensemble] asks."""
+        if (table := self.ensemble) is None:
+            return None
+        given = {name: getattr(table, name) for name in Ensemble.__dataclass_fields__}
+        return Ensemble(**given)
 
     @cached_property
     def core(self) -> Region | None:

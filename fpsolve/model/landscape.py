@@ -151,6 +151,13 @@ class Landscape:
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
+    def origin(self) -> str:
+        """Where the loss is from, in words, where it is neither a formula nor a function."""
+        if self.sample is not None:
+            return self.sample.description
+        return "" if self.table is None else self.table.description
+
+    @property
     def is_gradient(self) -> bool:
         """Whether the drift is -mobility . gradient(loss) and nothing else."""
         return self.loss is not None and self.extra_drift is None
