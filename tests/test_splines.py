@@ -12,7 +12,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.fields import FunctionField, SymbolicField, field
 from fpsolve.model.grid import Axis, Grid
 from fpsolve.model.maps import Refinement
-from fpsolve.model.splines import SplineField, SymmetricPart, nodes_of, tabulated
+from fpsolve.model.splines import SplineField, SymmetricPart, lattice, nodes_of
 
 VARIABLES = ("x", "y")
 WAVES = {1: "sin(2*x + 0.3) + exp(x)/2", 2: "sin(2*x + 0.3)*cosh(y) + exp(x - y/2)/2"}
@@ -32,6 +32,12 @@ def uneven(count: int) -> np.ndarray:
     return -1.0 + 2.5 * (share + 0.6 * np.sin(2 * np.pi * share) / (2 * np.pi))
 
 
+def tabulated(exact, axes, **settings) -> SplineField:
+    """The spline through a field at all nodes."""
+    values = exact(lattice(axes)).reshape(*exact.shape, *(len(along) for along in axes))
+    return SplineField.through(axes, values, **settings)
+
+
 def sampled(exact, axes, **settings) -> SplineField:
     return tabulated(exact, axes, names=VARIABLES[: len(axes)], **settings)
 
@@ -42,11 +48,6 @@ def derivatives(given, count: int) -> list:
     for _ in range(count):
         found.append(found[-1].derivative())
     return found
-
-
-def lattice(axes) -> np.ndarray:
-    """All combinations of some coordinates, (axes, points)."""
-    return np.stack([box.ravel() for box in np.meshgrid(*axes, indexing="ij")])
 
 
 @pytest.mark.parametrize("spread", [even, uneven])
@@ -169,22 +170,6 @@ def test_the_symmetric_part_and_its_derivative():
     moving = SymmetricPart(field([["t", "x*t"], ["0", "1"]], (2, 2), VARIABLES, {}, "test", timed=True))
     assert moving.depends_on_time
     np.testing.assert_array_equal(moving.at(2.0)(positions)[0, 1], x)
-
-
-def test_progress_is_told_as_it_is_made():
-    told: list[float] = []
-    calls: list[int] = []
-
-    def slow(x, y):
-        calls.append(x.size)
-        return x * y
-
-    spline = sampled(FunctionField(slow, (), 2, "test"), [even(40), even(30)], progress=told.append)
-    assert sum(calls) == 1200  # every node once
-    assert told == sorted(told)
-    assert told[-1] == 1.0
-    assert len(told) > 3
-    np.testing.assert_allclose(spline(np.array([[0.3], [0.4]])), [0.12], rtol=1e-13)
 
 
 def test_nodes_cover_a_grid():

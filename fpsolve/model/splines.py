@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -22,7 +22,6 @@ from fpsolve.model.grid import Axis, BoolArray, FloatArray, Grid
 
 DEGREES = {3: "cubic", 5: "quintic"}
 DEFAULT_DEGREE = 5  # a loss then has continuous fourth derivatives, and its Hessian an error of fourth order
-SAMPLED_AT_A_TIME = 256  # nodes between two reports of progress: some fields take long at every one
 # On an infinite axis nodes are no farther apart than this share of scale + distance from the centre.
 LONGEST_STEP = 0.25
 # Values at the two ends of a period may differ by rounding (that of float32), as a share of the largest value.
@@ -34,7 +33,7 @@ SAME = 1e-6
 class SplineField(Field):
     """A number, vector or matrix that is a tensor-product spline; its derivatives are exact for the spline.
 
-    Made by `SplineField.through` or `tabulated`. Beyond the first and the last node the end polynomials go on: that is
+    Made by `SplineField.through`. Beyond the first and the last node the end polynomials go on: that is
     smooth, and as accurate as near the end within about one spacing; farther out it grows like distance**degree. On a
     periodic axis positions are wrapped instead.
 
@@ -165,37 +164,6 @@ class SymmetricPart(Field):
         return SymmetricPart(self.matrix.at(time))
 
 
-def tabulated(
-    field: Field,
-    axes: Sequence[FloatArray],
-    *,
-    degree: int = DEFAULT_DEGREE,
-    periodic: Sequence[bool] | None = None,
-    progress: Callable[[float], None] | None = None,
-    names: Sequence[str] = (),
-    where: str = "table",
-) -> SplineField:
-    """A field sampled once at all nodes, and cheap from then on: for fields that take long at every position.
-
-    axes: the nodes of each axis, as `nodes_of` gives them; progress: told the share done, up to 1. A field that depends
-    on time is taken at its time. `periodic`, `names`, `where` and what is raised: see SplineField.through.
-    """
-    names = tuple(names) or tuple(f"axis {number + 1}" for number in range(len(axes)))
-    check_degree(degree, where)
-    for along, name in zip(axes, names, strict=True):  # before the long work
-        check_nodes(along, name, degree, where)
-    positions = lattice(axes)
-    count = positions.shape[1]
-    values = np.empty((*field.shape, count))
-    for start in range(0, count, SAMPLED_AT_A_TIME):
-        piece = slice(start, min(start + SAMPLED_AT_A_TIME, count))
-        values[..., piece] = field(positions[:, piece])
-        if progress is not None:
-            progress(piece.stop / count)
-    box = values.reshape(*field.shape, *[along.size for along in axes])
-    return SplineField.through(axes, box, degree=degree, periodic=periodic, names=names, where=where)
-
-
 def lattice(axes: Sequence[FloatArray]) -> FloatArray:
     """The positions (axes, points) of all combinations of nodes, the last axis fastest."""
     return np.stack([box.ravel() for box in np.meshgrid(*axes, indexing="ij")])
@@ -204,7 +172,7 @@ def lattice(axes: Sequence[FloatArray]) -> FloatArray:
 def nodes_of(grid: Grid) -> tuple[FloatArray, ...]:
     """Nodes that cover a grid, for each axis: cell centres and finite walls, so that no edge extrapolates.
 
-    Those of a periodic axis are the centres and the first one again, a period on; `tabulated` must be told so. On an
+    Those of a periodic axis are the centres and the first one again, a period on; `through` must be told so. On an
     infinite axis, whose last centres are far apart, there are more in between, up to the last centre; and so on an axis
     of few cells, so that there are enough for every degree.
     """
