@@ -45,7 +45,7 @@ def verdict(noise: GradientNoise, axis: int) -> str:
         told = [f"{index_words(fit)} at S = {size}" for size, fit in (known[:1] + known[1:][-1:])]
         parts += [f"alpha = {', '.join(told)}"] if told else []
         if math.isfinite(trend.change) and trend.kind is not Trend.REACHED:
-            parts.append(f"by {trend.change:+.2g} +- {trend.standard_error:.1g} from S = {trend.smaller} on")
+            parts.append(f"moves by {trend.change:+.2g} +- {trend.standard_error:.1g} from S = {trend.smaller} on")
     if trend.kind in (Trend.REACHED, Trend.LIGHT):
         parts.append(_gaussian_from(noise, axis))
     return "; ".join(parts)

@@ -137,8 +137,8 @@ def _tell(panel: Axes, batch: BatchNoise, axis: int, outside: int) -> None:
     """The tail index with its confidence interval, and how many draws lie outside the panel."""
     fit = batch.fits[axis]
     style: dict[str, Any] = {"transform": panel.transAxes, "va": "top", "fontsize": 8.5}
-    if fit is not None:
-        panel.text(0.03, 0.97, f"α = {index_words(fit)}".replace(" (", "\n(").replace("-", "–"), ha="left", **style)
+    words = "no stable fit" if fit is None else f"α = {index_words(fit)}".replace(" (", "\n(").replace("-", "–")
+    panel.text(0.03, 0.97, words, ha="left", **style)
     if outside:
         panel.text(0.97, 0.97, f"{outside} of {batch.draws}\noutside", ha="right", **style)
 
