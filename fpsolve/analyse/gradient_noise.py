@@ -47,7 +47,7 @@ class Shape(StrEnum):
     STABLE = "alpha-stable within sampling error"
     PEAKED = "more peaked or heavier-tailed than Gaussian, but not alpha-stable"
     LIGHT = "not Gaussian, but with a tail index of 2"
-    ATOM = "more than a third of the batches have one and the same noise"
+    ATOM = "no stable law fits: too many batches have one and the same noise"
 
 
 class Trend(StrEnum):

@@ -177,7 +177,8 @@ def tail_slope(sample: FloatArray, summands: int = 1) -> TailSlope | None:
     sample : (draws,) in any unit.
     summands : the law is that of the mean of so many independent draws of the sample, times `summands`: phi**summands.
 
-    There is no scale where the modulus does not fall to 1/e: a single value holds more than 1/e of the draws.
+    There is no scale where the modulus nowhere falls to 1/e, as where one value has more than 1/e of the draws and the
+    others are spread out.
     """
     spread = float(sample.std())
     if not spread > 0.0:
