@@ -8,7 +8,7 @@ The loss is a formula or function, the mean of a loss over a data set, or sample
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,10 +19,16 @@ from numpy.typing import ArrayLike
 from fpsolve.errors import CaseError
 from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
-from fpsolve.model.grid import FloatArray
-from fpsolve.model.sample import Sample
+from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.sample import MeanField, Sample
+from fpsolve.model.splines import lattice, nodes_of
+from fpsolve.model.table import Table
 
-PARTS_OF_DATA = ("gradient_covariance", "examples", "sample")
+# Rows times cells: edges and error bars ask some ten to hundred times per cell, each row takes some 20 ns.
+EXACT_UP_TO = 3_000_000
+PARTS_OF_DATA = ("gradient_covariance", "examples", "sample", "diffusion", "table")
+SAME_DRIFT = 1e-2  # relative difference of a drift and a spline's gradient on coarse lattices
+PARTS_OF_TABLE = ("gradient_covariance", "examples", "diffusion")
 
 
 @final
@@ -45,15 +51,17 @@ class Landscape:
     gradient, hessian : functions beside a loss that is a function; else taken by fourth-order differences.
     per_example_loss, data : instead of loss: the loss of one row of the data, in the names of their columns; the loss
         is its mean over the rows. data: a CSV file with a header, an NPZ, NetCDF or HDF5 file, or arrays by name.
-    folder : where a file is sought first.
+    folder : where a file of data is sought first.
+    table : instead of loss: a file, or a Table, of the loss, or else a drift, at the nodes of a lattice.
 
     Loss and drifts may name the time t (functions: take the keyword t); `at` says what they are at a time.
 
     Beside the parts of the drift: sample: the data and the loss of their rows; gradient_covariance: the covariance C of
-    the gradients of single examples [loss**2/length**2]; examples: how many there are; None where there are no data.
+    the gradients of single examples [loss**2/length**2]; examples: how many there are; diffusion: D of a table; None
+    where there are none.
 
-    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss, drift and per_example_loss is
-    given.
+    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss, drift, per_example_loss and table
+    is given.
     """
 
     variables: tuple[str, ...]
@@ -66,6 +74,8 @@ class Landscape:
     gradient_covariance: Field | None
     examples: int | None
     sample: Sample | None
+    diffusion: Field | None
+    table: Table | None
 
     def __init__(
         self,
@@ -81,18 +91,20 @@ class Landscape:
         per_example_loss: str | None = None,
         data: Given | None = None,
         folder: Path = Path(),
+        table: Table | str | Path | None = None,
     ) -> None:
         names = tuple(variables)
         numbers = dict(parameters or {})
         axes = len(names)
-        _check_sources({"loss": loss, "drift": drift, "per_example_loss": per_example_loss})
+        sources = {"loss": loss, "drift": drift, "per_example_loss": per_example_loss, "table": table}
+        _check_sources(sources)
         _check_companions(drift, mobility, extra_drift, per_example_loss, data)
 
         def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:
             where = f"landscape.{key}"
             return None if source is None else field(source, shape, names, numbers, where, timed=True)
 
-        known = _of_data(per_example_loss, data, folder, names, numbers)
+        known = _of_data(per_example_loss, data, folder, names, numbers) | _of_table(table, names)
         loss_field = known.get("loss") or read(loss, (), "loss")
         slope = read(gradient, (axes,), "gradient") or (loss_field and loss_field.derivative())
         values = {
@@ -119,9 +131,31 @@ class Landscape:
             object.__setattr__(moved, name, part.at(time))
         return moved
 
+    def tabulated(self, grid: Grid, progress: Callable[[float], None] | None = None) -> Landscape:
+        """The landscape for a grid: where means over the data would take long, they are computed once at its cells.
+
+        Between the cells there are quintic splines then, whose error (order 6 of the loss) is far below that of the
+        scheme. progress: told the share done. Landscapes without data, or with few, are as they were.
+        """
+        if not isinstance(self.loss, MeanField) or self.loss.sample.rows * grid.size <= EXACT_UP_TO:
+            return self
+        tell = progress or (lambda _: None)
+        fields = self.loss.sample.tabulated(nodes_of(grid), [axis.periodic for axis in grid.axes], tell)
+        sampled = copy.copy(self)
+        for name, values in fields.items():
+            object.__setattr__(sampled, name, values)
+        return sampled
+
     def _fields(self) -> dict[str, Field]:
         parts = {name: getattr(self, name) for name in ("loss", "gradient", "hessian", "extra_drift")}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def origin(self) -> str:
+        """Where the loss is from, in words, where it is neither a formula nor a function."""
+        if self.sample is not None:
+            return self.sample.description
+        return "" if self.table is None else self.table.description
 
     @property
     def is_gradient(self) -> bool:
@@ -150,6 +184,33 @@ def _of_data(
         "examples": sample.rows,
         "sample": sample,
     }
+
+
+def _of_table(given: Table | str | Path | None, variables: Sequence[str]) -> dict[str, Any]:
+    """What a table says; nothing where there is none."""
+    if given is None:
+        return {}
+    table = given if isinstance(given, Table) else Table.read(given, variables)
+    where, names = "landscape.table", ("gradient", "hessian", *PARTS_OF_TABLE)
+    found = {name: getattr(table, name) for name in names} | {"table": table}
+    if table.loss is not None:
+        _check_drift(table, where)
+        return found | {"loss": table.loss}
+    if table.drift is None:
+        holds = f"{table.source} holds neither a loss nor a drift"
+        raise CaseError(where, holds, "A landscape needs one of them", "Add loss, or the components of drift, to it")
+    return found | {"extra_drift": table.drift}
+
+
+def _check_drift(table: Table, where: str) -> None:
+    """Refuse a drift beside a loss whose gradient says something else."""
+    if table.drift is None or table.gradient is None:
+        return
+    places = lattice([along[1:-1] for along in table.nodes])
+    drift, gap = table.drift(places), table.drift(places) + table.gradient(places)
+    if np.abs(gap).max() > SAME_DRIFT * np.abs(drift).max():
+        found = f"{table.source} holds a loss, and a drift that is not minus its gradient"
+        raise CaseError(where, found, "One of them says where the drift points", "Remove the other from the table")
 
 
 def _check_sources(sources: Mapping[str, object]) -> None:

@@ -48,19 +48,17 @@ def native(
     formulas: tuple[Expression, ...],
     axes: int,
     kernels: tuple[Callable[..., Any], ...],
-    constants: tuple[str, ...],
+    constants: tuple[tuple[str, float], ...] = (),
     levels: tuple[Expression, ...] = (),
 ) -> Any:
     """A module of compiled kernels around `terms(position, columns, row, out)`, the values of some formulas.
 
     formulas: of the same names, the first `axes` of which are coordinates and the others columns of data; kernels:
-    plain Python functions that call `terms` and each other; constants: names of numbers beside them that they use, and
-    COUNT and AXES are how many formulas and coordinates there are; levels: functions of the coordinates alone, whose
-    values are `levels(position, out)`, and LEVELS is how many.
+    plain Python functions that call `terms` and each other; constants: numbers that they use, by name, beside COUNT and
+    AXES, which are how many formulas and coordinates there are; levels: functions of the coordinates alone, LEVELS of
+    them, whose values are `levels(position, out)`.
     """
-    home = inspect.getmodule(kernels[0])
-    sizes = {"COUNT": len(formulas), "AXES": axes, "LEVELS": len(levels)}
-    numbers = sizes | {name: getattr(home, name) for name in constants}
+    numbers = {"COUNT": len(formulas), "AXES": axes, "LEVELS": len(levels), **dict(constants)}
     parts = [HEADER.format(version=__version__), *(f"{name} = {value!r}\n" for name, value in numbers.items())]
     parts.append(DECORATOR + _source("terms(position, columns, row, out)", formulas, axes))
     parts.append(DECORATOR + _source("levels(position, out)", levels, axes))

@@ -30,6 +30,8 @@ NOISE_GRADIENT_SHARE: dict[Convention, float] = {"ito": 1.0, "stratonovich": 0.5
 # Eigenvalues closer than this share of the largest are taken as equal in a divided difference.
 EQUAL_EIGENVALUES = 1e-5
 
+TABLE = "table"  # in place of a diffusion
+
 PointFunction: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
@@ -179,7 +181,10 @@ class ConstantNoise(AbstractNoise):
 @final
 @dataclass(frozen=True, kw_only=True)
 class TensorNoise(AbstractNoise):
-    """D(x), given entry by entry as expressions, or as one vectorised function that returns the matrix."""
+    """D(x), given entry by entry as expressions, or as one vectorised function that returns the matrix.
+
+    "table" stands for the diffusion in the table of the landscape.
+    """
 
     diffusion: Source
     convention: Convention = "ito"
@@ -187,13 +192,21 @@ class TensorNoise(AbstractNoise):
     def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D as given. Symmetry is checked on the grid."""
         axes, where = len(landscape.variables), "noise.diffusion"
-        given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
+        given = self._of_table(landscape) if self.diffusion == TABLE else None
+        if given is None:
+            given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
         matrix, changes = given.at(time), given.depends_on_time
         if matrix.is_constant:
             constant = symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, where)
             return replace(_constant(constant, f"tensor{self._words()}"), depends_on_time=changes)
         words = f"tensor{self._words()}, {CONVENTION_WORDS[self.convention]}"
         return Diffusion(matrix, _divergence(matrix), self.convention, words, depends_on_time=changes)
+
+    def _of_table(self, landscape: Landscape) -> Field:
+        if landscape.diffusion is None:
+            required = "There is no table with components of diffusion"
+            raise CaseError("noise.diffusion", 'it is "table"', required, "Give landscape.table, or the matrix itself")
+        return landscape.diffusion
 
 
 @final

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-COUNT = AXES = 0  # of formulas, of coordinates: generated
+COUNT = AXES = CROSSED = 0  # of formulas, of coordinates, of formulas whose covariances are wanted: generated
 BLOCK = 1024  # rows that are added up at a time, before their sums are: this keeps rounding small
 
 
@@ -40,14 +40,15 @@ def means(positions, columns, out):  # type: ignore[no-untyped-def]
 
 
 def moments(positions, columns, means, covariances):  # type: ignore[no-untyped-def]
-    """Means over the rows, (COUNT, points), and covariances with the first AXES formulas, (COUNT, AXES, points).
+    """Means over the rows, (COUNT, points), and covariances of the first CROSSED formulas, (CROSSED, AXES, points).
 
-    Of deviations from the first row: what is subtracted at the end is then no larger than the covariance.
+    These are with the first AXES formulas, of deviations from the first row: what is subtracted at the end is then no
+    larger than the covariance.
     """
     rows = columns.shape[0]
     position, values, first = np.empty(AXES), np.empty(COUNT), np.empty(COUNT)
-    sums, products = np.empty(COUNT), np.empty((COUNT, AXES))
-    block, block_products = np.empty(COUNT), np.empty((COUNT, AXES))
+    sums, products = np.empty(COUNT), np.empty((CROSSED, AXES))
+    block, block_products = np.empty(COUNT), np.empty((CROSSED, AXES))
     for point in range(positions.shape[1]):
         position[:] = positions[:, point]
         terms(position, columns, 0, first)  # type: ignore[no-untyped-call]
@@ -60,14 +61,15 @@ def moments(positions, columns, means, covariances):  # type: ignore[no-untyped-
                 terms(position, columns, row, values)  # type: ignore[no-untyped-call]
                 for term in range(COUNT):
                     values[term] -= first[term]
-                for term in range(COUNT):
                     block[term] += values[term]
+                for term in range(CROSSED):
                     for axis in range(AXES):
                         block_products[term, axis] += values[term] * values[axis]
             sums += block
             products += block_products
         for term in range(COUNT):
             means[term, point] = first[term] + sums[term] / rows
+        for term in range(CROSSED):
             for axis in range(AXES):
                 covariances[term, axis, point] = (products[term, axis] - sums[term] * sums[axis] / rows) / rows
 

@@ -7,7 +7,8 @@ All are computed row by row, exactly, by compiled loops; memory does not grow wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -19,10 +20,13 @@ from fpsolve.model import row_kernels
 from fpsolve.model.data import Data
 from fpsolve.model.expressions import RESERVED_NAMES, Expression
 from fpsolve.model.fields import Field, FunctionField, slopes
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, pieces
 from fpsolve.model.native import native
+from fpsolve.model.splines import SplineField, lattice
+from fpsolve.model.threads import threads_allowed
 
 WHERE = "landscape.per_example_loss"
+NODES_AT_A_TIME = 256  # between two reports of progress
 KERNELS = (row_kernels.means, row_kernels.moments, row_kernels.every_row)
 
 
@@ -93,20 +97,56 @@ class Sample:
         compiled(self.gradient, len(self.variables)).every_row(np.array(position, dtype=np.float64), self.columns, out)
         return out
 
-    def moments(self, formulas: tuple[Expression, ...], positions: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Means of formulas over the rows, (formulas, points), and their covariances with the gradient.
+    def tabulated(
+        self, nodes: Sequence[FloatArray], periodic: Sequence[bool], progress: Callable[[float], None]
+    ) -> dict[str, SplineField]:
+        """Loss, gradient, Hessian and covariance, computed at the nodes of a lattice and cheap from then on."""
+        axes = len(self.variables)
+        triangle = np.triu_indices(axes)
+        second = np.array(slopes(self.gradient, axes), dtype=object).reshape(axes, axes)
+        formulas = (*self.gradient, self.loss, *second[triangle])
+        positions = lattice(nodes)
+        count = positions.shape[1]
+        means, covariances = np.empty((len(formulas), count)), np.empty((axes, axes, count))
 
-        formulas begin with the gradient; the covariances are (formulas, axes, points).
+        def compute(piece: slice) -> int:
+            means[:, piece], covariances[..., piece] = self.moments(formulas, positions[:, piece], axes)
+            return piece.stop
+
+        with ThreadPoolExecutor(threads_allowed()) as pool:
+            for stop in pool.map(compute, pieces(count, NODES_AT_A_TIME)):
+                progress(stop / count)
+        hessian = np.empty((axes, axes, count))
+        hessian[triangle] = hessian[triangle[::-1]] = means[axes + 1 :]
+        values = {
+            "loss": means[axes],
+            "gradient": means[:axes],
+            "hessian": hessian,
+            "gradient_covariance": covariances,
+        }
+
+        def spline(values: FloatArray) -> SplineField:
+            box = values.reshape(*values.shape[:-1], *(along.size for along in nodes))
+            return SplineField.through(nodes, box, periodic=periodic, names=self.variables, where="landscape.data")
+
+        return {name: spline(found) for name, found in values.items()}
+
+    def moments(
+        self, formulas: tuple[Expression, ...], positions: FloatArray, crossed: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Means of formulas over the rows, (formulas, points), and covariances of the first of them with the gradient.
+
+        formulas begin with the gradient; the covariances are (crossed, axes, points).
         """
         axes, count, points = len(self.variables), len(formulas), positions.shape[1]
-        means, covariances = np.empty((count, points)), np.empty((count, axes, points))
-        compiled(formulas, axes).moments(np.ascontiguousarray(positions), self.columns, means, covariances)
+        means, covariances = np.empty((count, points)), np.empty((crossed, axes, points))
+        compiled(formulas, axes, crossed).moments(np.ascontiguousarray(positions), self.columns, means, covariances)
         return means, covariances
 
 
-def compiled(formulas: tuple[Expression, ...], axes: int) -> Any:
-    """The compiled loops over rows around some formulas."""
-    return native(formulas, axes, KERNELS, ("BLOCK",))
+def compiled(formulas: tuple[Expression, ...], axes: int, crossed: int = 0) -> Any:
+    """The compiled loops over rows around some formulas, of the first of which there are covariances."""
+    return native(formulas, axes, KERNELS, (("BLOCK", row_kernels.BLOCK), ("CROSSED", crossed)))
 
 
 @final
@@ -157,13 +197,13 @@ class CovarianceField(Field):
 
     def __call__(self, positions: FloatArray) -> FloatArray:
         """C, (axes, axes, points)."""
-        return self.sample.moments(self.sample.gradient, positions)[1]
+        return self.sample.moments(self.sample.gradient, positions, self.shape[0])[1]
 
     def with_derivative(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """C and its derivatives d C_ij / d x_k = cov(d_k g_i, g_j) + cov(g_i, d_k g_j), (axes, axes, axes, points)."""
         axes = len(self.sample.variables)
         formulas = (*self.sample.gradient, *slopes(self.sample.gradient, axes))
-        _, found = self.sample.moments(formulas, positions)
+        _, found = self.sample.moments(formulas, positions, len(formulas))
         crossed = found[axes:].reshape(axes, axes, axes, -1)  # of d_k g_i, by i and k, with g_j
         return found[:axes], np.einsum("ikj...->ijk...", crossed) + np.einsum("jki...->ijk...", crossed)
 

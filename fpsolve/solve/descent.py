@@ -45,6 +45,7 @@ BATCHES: dict[Batches, int] = {
     "without": kernels.WITHOUT,
     "epochs": kernels.EPOCHS,
 }
+CONSTANTS = tuple((name, getattr(kernels, name)) for name in kernels.CONSTANTS)
 KERNELS = (kernels.batch_gradient, kernels.beyond, kernels.settle, kernels.outcome, kernels.march)
 GRADIENTS = 200_000  # of single rows between two looks at whether to stop: some hundredths of a second
 MOST_BYTES = 2**31  # of permutations of the rows, one for every thread
@@ -223,7 +224,7 @@ class _Crowd:
     ) -> _Crowd:
         """The walkers at their starts; those that start in a region have left."""
         levels = tuple(_level(region) for region in regions)
-        compiled = native(sample.gradient, len(sample.variables), KERNELS, kernels.CONSTANTS, levels)
+        compiled = native(sample.gradient, len(sample.variables), KERNELS, CONSTANTS, levels)
         gates, exits = record.exit_gates, np.full(len(starts), -1, dtype=np.int64)
         for number, region in reversed([*enumerate(regions)]):
             inside: BoolArray = region.level(starts.T) > 0.0

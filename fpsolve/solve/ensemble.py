@@ -42,7 +42,10 @@ class Swarm:
 
     times: (times,) [time]; positions: (times, walkers, axes) [length], nan once a walker has left;
     exit_times: (walkers,) [time], infinite where it is still inside at the last time; exit_gates: (walkers,), row of
-    `gates`, -1 where it is still inside; gates: names of the absorbing walls ("x_max") and regions, as in a Motion.
+    `gates`, -1 where it is still inside; gates: names of the absorbing walls ("x_max") and regions, as in a Motion;
+    begin: the time of the start [time];
+    interpolation_error: of the fields that the walkers felt, see `walkers.Medium.error`, None where nothing was
+    interpolated.
     """
 
     times: FloatArray
@@ -50,6 +53,8 @@ class Swarm:
     exit_times: FloatArray
     exit_gates: IntArray
     gates: tuple[str, ...]
+    begin: float = 0.0
+    interpolation_error: float | None = None
 
     @property
     def walkers(self) -> int:
@@ -86,9 +91,10 @@ class Record:
         positions = np.full((times.size, walkers, axes), np.nan)
         return cls(times, positions, np.full(walkers, np.inf), np.full(walkers, -1, dtype=np.int64))
 
-    def swarm(self, gates: tuple[str, ...]) -> Swarm:
+    def swarm(self, gates: tuple[str, ...], begin: float = 0.0, interpolation_error: float | None = None) -> Swarm:
         """The swarm, once all blocks have been marched."""
-        return Swarm(self.times, self.positions, self.exit_times, self.exit_gates, gates)
+        arrays = self.times, self.positions, self.exit_times, self.exit_gates
+        return Swarm(*arrays, gates, begin, interpolation_error)
 
 
 @final
