@@ -46,7 +46,7 @@ BATCHES: dict[Batches, int] = {
     "epochs": kernels.EPOCHS,
 }
 CONSTANTS = tuple((name, getattr(kernels, name)) for name in kernels.CONSTANTS)
-KERNELS = (kernels.batch_gradient, kernels.beyond, kernels.settle, kernels.march)
+KERNELS = (kernels.batch_gradient, kernels.beyond, kernels.settle, kernels.outcome, kernels.march)
 GRADIENTS = 200_000  # of single rows between two looks at whether to stop: some hundredths of a second
 MOST_BYTES = 2**31  # of permutations of the rows, one for every thread
 
@@ -194,10 +194,10 @@ def _check_batches(steps: Steps, sampling: int, rows: int, threads: int) -> None
 class _Crowd:
     """The walkers on their way.
 
-    compiled: the kernels of the case; walls: lower and upper ends, kinds and gates of the walls, and how many gates they are;
-    starts: (walkers, axes); state: positions and velocities (walkers, axes), rows of the epoch that are used, step and
-    gate of the exit, steps at which a wall returned a walker (walkers,), changed by a march, as record and velocities
-    are, which hold what is saved.
+    compiled: the kernels of the case; walls: lower and upper ends, kinds and gates of the walls, and how many gates
+    they are; starts: (walkers, axes); state: positions and velocities (walkers, axes), rows of the epoch that are used,
+    step and gate of the exit, steps at which a wall returned a walker (walkers,), changed by a march, as record and
+    velocities are, which hold what is saved.
     """
 
     compiled: Any

@@ -99,6 +99,19 @@ def settle(x, v, lower, upper, kinds, gates):  # type: ignore[no-untyped-def]
     return found
 
 
+def outcome(x, v, lower, upper, kinds, gates, regions, level):  # type: ignore[no-untyped-def]
+    """What becomes of x: a gate or a sign. regions: gate of the first one; level: room for the level functions."""
+    found = STAYS
+    if beyond(x, lower, upper):  # type: ignore[no-untyped-call]
+        found = settle(x, v, lower, upper, kinds, gates)  # type: ignore[no-untyped-call]
+    if LEVELS > 0 and found in (STAYS, TOUCHES):
+        levels(x, level)  # type: ignore[no-untyped-call]
+        for region in range(LEVELS):
+            if level[region] > 0.0:
+                return regions + region
+    return found
+
+
 def march(stream, columns, rule, table, walls, ends, order, state, record):  # type: ignore[no-untyped-def]
     """Move some walkers on by some steps; returns the one that is lost, -1 where none is.
 
@@ -129,15 +142,9 @@ def march(stream, columns, rule, table, walls, ends, order, state, record):  # t
                     moved -= mobility[a, b] * g[b]
                 v[a] = moved
                 x[a] += rates[min(k, len(rates) - 1)] * moved
-            gate = STAYS
-            if beyond(x, lower, upper):  # type: ignore[no-untyped-call]
-                gate = settle(x, v, lower, upper, kinds, gates)  # type: ignore[no-untyped-call]
+            gate = outcome(x, v, lower, upper, kinds, gates, regions, level)  # type: ignore[no-untyped-call]
             if gate == TOUCHES:
                 touches[w] += 1
-            if gate < 0 and LEVELS > 0 and gate != LOST:
-                levels(x, level)  # type: ignore[no-untyped-call]
-                for region in range(LEVELS - 1, -1, -1):
-                    gate = regions + region if level[region] > 0.0 else gate
             if gate >= 0 or gate == LOST:
                 exit_steps[w], exit_gates[w] = k + 1, max(gate, -1)
                 if gate == LOST:
