@@ -32,6 +32,7 @@ from fpsolve.present.pictures.spectrum import draw_spectrum, shape_of
 from fpsolve.present.pictures.style import styled
 from fpsolve.present.pictures.transition import draw_transition, has_transition
 from fpsolve.present.pictures.views import window_of
+from fpsolve.present.pictures.witness import draw_witness
 
 
 def draw_figures(
@@ -122,6 +123,10 @@ def sketch(
         figures["noise"] = draw_noise(Sheet.on(problem, title, regions, window), structure, basins, density)
     if gradient_noise is not None:
         figures["gradient-noise"] = draw_gradient_noise(gradient_noise, problem.grid.names, title)
+    if witness is not None and any(part is not None for part in (witness.motion, witness.rest, witness.escape)):
+        window = window_of(problem, next(_densities(None if witness.rest is None else rest, motion, escape)))
+        sheet = Sheet.on(problem, title, regions, window)
+        figures["ensemble"] = draw_witness(sheet, witness, rest=rest, motion=motion, escape=escape)
     return figures
 
 
