@@ -113,7 +113,7 @@ def _draw_line(sheet: Sheet, slot: SubplotSpec, instant: Instant, instants: Sequ
     axes = sheet.line_panel(slot, view, "\n".join(filter(None, (instant.words, distance_title(instant.distance)))))
     axes.stairs(coarse.section(instant.histogram(sheet.grid)), coarse.edges(0), color=PASSAGE_COLOUR, linewidth=1.1)
     axes.plot(*profile(view, view.section(instant.density)), color=DENSITY_COLOUR)
-    sheet.legend[f"{DENSITY_WORDS}: density"] = Line2D([], [], color=DENSITY_COLOUR)
+    sheet.legend[DENSITY_WORDS] = Line2D([], [], color=DENSITY_COLOUR)
     sheet.legend[f"{name}: histogram"] = Line2D([], [], color=PASSAGE_COLOUR, drawstyle="steps", linewidth=1.1)
     peaks = np.array([float(view.section(some.density).max()) for some in instants])
     alike = bool(peaks.max() <= UNEVEN * peaks.min())
@@ -132,7 +132,7 @@ def _draw_maps(sheet: Sheet, slots: Sequence[Sequence[SubplotSpec]], instants: S
     peaks = np.array([float(box.max()) for box in boxes])
     own = bool(peaks.max() > UNEVEN * peaks.min() and peaks.min() > TINIEST)
     norm = root_scale(1.0 if own else float(peaks.max()))
-    words = brief_words(density_words(view.names)) + (" / peak" if own else "")
+    words = "density / peak" if own else "density"
     span = loss_range(sheet.problem, np.max([instant.density for instant in instants], axis=0))
     single = len(instants) == 1
     for number, (instant, box, peak) in enumerate(zip(instants, boxes, peaks, strict=True)):

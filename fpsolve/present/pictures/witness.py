@@ -21,12 +21,12 @@ from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.rest import AtRest
 from fpsolve.analyse.witness import PROCESS_WORDS, Comparison, Runs, Witness
 from fpsolve.model.grid import FloatArray
-from fpsolve.present.pictures.beside import Instant, columns_of, draw_instants, height_of
+from fpsolve.present.pictures.beside import DENSITY_WORDS, Instant, columns_of, draw_instants, height_of
 from fpsolve.present.pictures.in_time import ALIKE, instants_shown, moment_words, time_axis
 from fpsolve.present.pictures.sheet import Sheet, set_ticks
 from fpsolve.present.pictures.style import DENSITY_COLOUR, INK, LINE_COLOURS, PALE, PASSAGE_COLOUR
 from fpsolve.present.pictures.views import drawn_axes, limits_of
-from fpsolve.present.pictures.words import label_powers, printed, printed_from_logarithm, shortened
+from fpsolve.present.pictures.words import label_logarithms, label_powers, printed, printed_from_logarithm, shortened
 from fpsolve.present.witness_words import SAMPLING_WORDS, witness_name
 
 WIDTH = 11.4  # inches
@@ -191,9 +191,8 @@ def _draw_means(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion) -> 
         pairs = (motion.mean[:, axis], found.moments.mean[:, axis], found.moments.mean_error[:, axis])
         line, points, errors = (pairs[0] - begin) / length, (pairs[1] - begin) / length, pairs[2] / length
         _draw_pair(axes, motion.times, line, points, errors, colour)
-    names = ", ".join(sheet.grid.names[axis] for axis, *_ in scales)
     axes.set_title("Mean")
-    axes.set_ylabel(shortened(f"mean {names}", 24) if alike else "share of the box")
+    axes.set_ylabel("mean" if alike else "mean, share of the box")
 
 
 def _draw_variances(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion) -> None:
@@ -202,10 +201,9 @@ def _draw_variances(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion)
         pairs = (motion.covariance, found.moments.covariance, found.moments.covariance_error)
         line, points, errors = (values[:, axis, axis] / length**2 for values in pairs)
         _draw_pair(axes, motion.times, line, points, errors, colour)
-    names = ", ".join(sheet.grid.names[axis] for axis, *_ in scales)
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if axes.dataLim.y0 < 0.0 else 0.0)
     axes.set_title("Variance")
-    axes.set_ylabel(shortened(f"variance of {names}", 24) if alike else "share of the box, squared")
+    axes.set_ylabel("variance" if alike else "variance, share of the box squared")
 
 
 def _draw_pair(
@@ -214,14 +212,14 @@ def _draw_pair(
     """Fokker-Planck as a line, walkers as points with bars at some of the times."""
     axes.plot(times, line, color=colour)
     shown = np.unique(np.linspace(0, times.size - 1, min(ERROR_BARS, times.size)).round().astype(np.int64))
-    axes.errorbar(times[shown], points[shown], SURE * errors[shown], color=colour, **BARS)
+    axes.errorbar(times[shown], points[shown], SURE * errors[shown], color=colour, clip_on=False, **BARS)
 
 
 def _name_lines(sheet: Sheet, name: str) -> None:
     """What lines and points of the strip are, and the colours of the variables where there are several."""
     scales, _ = _scales(sheet)
     colour = scales[0][1] if len(scales) == 1 else INK
-    sheet.legend["Fokker-Planck"] = Line2D([], [], color=colour)
+    sheet.legend[DENSITY_WORDS] = Line2D([], [], color=colour)
     sheet.legend[f"{name} ± {SURE:g} standard errors"] = Line2D(
         [], [], color=colour, marker="o", linestyle="none", markersize=4
     )
@@ -239,7 +237,7 @@ def _draw_distances(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion,
         for key in ("value", "expected", "deviation")
     )
     axes.fill_between(times, expected - SURE * reach, expected + SURE * reach, color=PALE, alpha=0.35, linewidth=0)
-    axes.plot(times, values, color=PASSAGE_COLOUR, marker="o", markersize=3, linewidth=0.9)
+    axes.plot(times, values, color=PASSAGE_COLOUR, marker="o", markersize=3, linewidth=0.9, clip_on=False)
     axes.set_ylim(0.0, 1.1 * max(float(values.max()), float((expected + SURE * reach).max())))
     axes.set_title(f"Distance of {name} and density")
     axes.set_ylabel("L1 distance")
@@ -248,7 +246,9 @@ def _draw_distances(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion,
 
 
 def _exits(sheet: Sheet, runs: Runs, escape: Escape, name: str) -> _Row:
-    """Who is still inside, and when they left."""
+    """Who is still inside, and when they left; where none left, what bound that sets."""
+    if not runs.exits.exits:
+        return _Row(0.7, 1.0, lambda slot: _draw_bound(sheet, sheet.figure.add_subplot(slot), runs, escape, name))
 
     def draw(slot: SubplotSpec) -> None:
         both = runs.exits.exits >= ENOUGH_EXITS
@@ -278,10 +278,9 @@ def _draw_survival(sheet: Sheet, axes: Axes, runs: Runs, escape: Escape, name: s
     axes.set_yscale("log")
     level = math.exp(-1.0)
     if mean.value is not None and mean.value <= end:
-        axes.plot([mean.value], [level], color=DENSITY_COLOUR, marker="D", markersize=7, linestyle="none", **marks)
-        sheet.legend["mean first-passage time, at 1/e"] = Line2D(
-            [], [], color=DENSITY_COLOUR, marker="D", linestyle="none"
-        )
+        style: dict[str, Any] = {"color": DENSITY_COLOUR, "marker": "D", "markersize": 7, "linestyle": "none"}
+        axes.plot([mean.value], [level], markeredgecolor="white", zorder=4, **style)
+        sheet.legend["mean first-passage time, at 1/e"] = Line2D([], [], **style)
     if exits.value is not None and exits.value <= end:
         _draw_mean(sheet, axes, exits, level, name)
     axes.set_xlim(0.0, end)
@@ -301,8 +300,8 @@ def _draw_mean(sheet: Sheet, axes: Axes, exits: ExitTimes, level: float, name: s
     """The mean of the walkers with its confidence interval."""
     assert exits.value is not None
     reach = [[exits.value - exits.interval[0]], [exits.interval[1] - exits.value]]
-    style: dict[str, Any] = {"color": PASSAGE_COLOUR, "marker": "o", "markersize": 6, "markeredgecolor": "white"}
-    axes.errorbar([exits.value], [level], xerr=reach, capsize=4, zorder=5, **style)
+    style: dict[str, Any] = {"color": PASSAGE_COLOUR, "marker": "o", "markersize": 4}
+    axes.errorbar([exits.value], [level], xerr=reach, capsize=7, capthick=1.6, zorder=5, **style)
     sheet.legend[f"mean of {name}, 95 % interval"] = Line2D([], [], linestyle="none", **style)
 
 
@@ -313,6 +312,26 @@ def _exit_title(exits: ExitTimes, log10: float, name: str) -> str:
         return f"None left: mean of {name} above {printed(exits.interval[0])}, {expected}"
     lower, upper = (printed(end) for end in exits.interval)
     return f"Mean exit time: {name} {printed(exits.value)} ({lower} to {upper}), {expected}"
+
+
+def _draw_bound(sheet: Sheet, axes: Axes, runs: Runs, escape: Escape, name: str) -> None:
+    """Where none left: the bound on the mean that this sets, and Fokker-Planck's mean, on an axis of powers of ten."""
+    bound, mean = math.log10(runs.exits.interval[0]), escape.times["mean_first_passage_time"].log10
+    low, high = min(bound, mean), max(bound, mean)
+    room = 0.5 + 0.1 * (high - low)
+    axes.axvspan(bound, high + room, color=PASSAGE_COLOUR, alpha=0.2, linewidth=0)
+    axes.axvline(bound, color=PASSAGE_COLOUR)
+    style: dict[str, Any] = {"color": DENSITY_COLOUR, "marker": "D", "markersize": 7, "linestyle": "none"}
+    axes.plot([mean], [0.5], **style)
+    axes.set_xlim(low - room, high + room)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_yticks([])
+    label_logarithms(axes.xaxis)
+    axes.set_xlabel("mean exit time")
+    axes.set_ylabel(name)
+    axes.set_title(_exit_title(runs.exits, mean, name))
+    sheet.legend["mean first-passage time"] = Line2D([], [], **style)
+    sheet.legend[f"mean of {name}, with 95 % confidence"] = Patch(facecolor=PASSAGE_COLOUR, alpha=0.2)
 
 
 def _draw_exit_times(sheet: Sheet, axes: Axes, runs: Runs, escape: Escape, name: str) -> None:
