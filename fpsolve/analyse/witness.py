@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias, final
+from typing import Literal, NoReturn, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -228,8 +228,7 @@ def witness_motion(
     """
     begin = float(times[0])
     if isinstance(initial, Saved) and ensemble.process_in(problem) == "sgd":
-        found = "the density goes on from an earlier result"
-        raise CaseError("ensemble", found, "SGD counts its steps from 0", 'Give ensemble.process = "sde"')
+        refuse_continued_descent()
     starts = draw_starts(problem, initial, ensemble.walkers, ensemble.seed)
     runs = run_ensemble(problem, ensemble, starts, times, absorb=absorb, begin=begin, progress=progress)
     counts = histogram(runs.swarm, problem.grid)
@@ -238,6 +237,12 @@ def witness_motion(
         for row, density in zip(counts[1:], probability[1:], strict=True)
     ]
     return Comparison(runs, moments(runs.swarm), counts, (None, *distances))
+
+
+def refuse_continued_descent() -> NoReturn:
+    """Refuse SGD from an earlier result. Raises CaseError."""
+    found = "the density goes on from an earlier result"
+    raise CaseError("ensemble", found, "SGD counts its steps from 0", 'Give ensemble.process = "sde"')
 
 
 def witness_rest(
