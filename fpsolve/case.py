@@ -20,8 +20,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from fpsolve.analyse.gradient_noise import DRAWS as DEFAULT_DRAWS
 from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoice, saved_times
 from fpsolve.analyse.question import Question, complete_question
+from fpsolve.analyse.witness import DEFAULT_WALKERS, Ensemble
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
@@ -36,20 +38,26 @@ from fpsolve.model.noise import (
     Convention,
     FloorKind,
     HessianNoise,
+    MinibatchNoise,
     Projection,
+    Sampling,
     TensorNoise,
 )
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Stage
+from fpsolve.model.table import Table as FieldTable
 from fpsolve.solve.passage import union
 
 Formula = str | float
 Matrix = list[list[float]]
 FormulaMatrix = list[list[Formula]]
+BatchSampling = Literal["replacement", "without", "epochs"]
+Degree = Literal[3, 5]
 
 # Of cells along an axis and of saved times; the memory of the machine ends long before.
 MOST_CELLS = MOST_SAVED = 10**12
+MOST_WALKERS = 10**9
 
 
 class Table(BaseModel):
@@ -66,10 +74,17 @@ class LandscapeTable(Table):
     drift: list[Formula] | None = None
     extra_drift: list[Formula] | None = None
     mobility: Matrix | None = None
+    per_example_loss: str | None = None
+    data: str | None = None
+    table: str | None = None
+    degree: Degree = 5
     parameters: dict[str, float] = {}
 
-    def landscape(self) -> Landscape:
-        """The landscape that the table describes."""
+    def landscape(self, folder: Path = Path(), periods: Mapping[str, float] | None = None) -> Landscape:
+        """The landscape that the table describes.
+
+        folder: that of the case, where files are; periods: of the variables that are periodic, by name.
+        """
         return Landscape(
             self.loss,
             variables=self.variables,
@@ -77,7 +92,20 @@ class LandscapeTable(Table):
             mobility=self.mobility,
             extra_drift=self.extra_drift,
             drift=self.drift,
+            per_example_loss=self.per_example_loss,
+            data=None if self.data is None else beside(folder, self.data),
+            table=self._table(folder, periods),
         )
+
+    def _table(self, folder: Path, periods: Mapping[str, float] | None) -> FieldTable | None:
+        if self.table is None:
+            return None
+        return FieldTable.read(beside(folder, self.table), self.variables, degree=self.degree, periods=periods)
+
+
+def beside(folder: Path, file: str) -> Path:
+    """A file that a case names: beside the case, or else where the work is done."""
+    return folder / file if (folder / file).exists() else Path(file)
 
 
 class StageTable(Table):
@@ -129,7 +157,7 @@ class TensorTable(NoiseTable):
     MODEL = TensorNoise
 
     kind: Literal["tensor"]
-    diffusion: FormulaMatrix
+    diffusion: FormulaMatrix | Literal["table"]
     convention: Convention = "ito"
 
 
@@ -157,11 +185,27 @@ class HessianTable(NoiseTable):
     convention: Convention = "ito"
 
 
-NOISES: dict[str, type[ConstantTable | TensorTable | AmplitudeTable | HessianTable]] = {
+class MinibatchTable(NoiseTable):
+    """[noise] of kind "minibatch"."""
+
+    MODEL = MinibatchNoise
+
+    kind: Literal["minibatch"]
+    learning_rate: Number
+    batch_size: Number
+    sampling: Sampling = "replacement"
+    floor: float = 0.0
+    floor_kind: FloorKind = "smooth"
+    convention: Convention = "ito"
+
+
+AnyNoiseTable = ConstantTable | TensorTable | AmplitudeTable | HessianTable | MinibatchTable
+NOISES: dict[str, type[AnyNoiseTable]] = {
     "constant": ConstantTable,
     "tensor": TensorTable,
     "amplitude": AmplitudeTable,
     "hessian": HessianTable,
+    "minibatch": MinibatchTable,
 }
 
 
@@ -220,8 +264,7 @@ class InitialTable(Table):
         if self.density is not None:
             return Density(self.density)
         if self.file is not None:
-            beside = folder / self.file
-            return Saved(beside if beside.exists() else Path(self.file))
+            return Saved(beside(folder, self.file))
         return Uniform() if self.uniform else None
 
 
@@ -277,6 +320,29 @@ class EscapeTable(Table):
     at_time: float | None = Field(None, ge=0.0)
 
 
+class EnsembleTable(Table):
+    """[ensemble]: walkers beside the density, by SGD itself where there are data, else by the SDE."""
+
+    walkers: int = Field(DEFAULT_WALKERS, ge=2, le=MOST_WALKERS)
+    process: Literal["sgd", "sde"] | None = None
+    time_step: float | None = Field(None, gt=0.0)
+    max_time: float | None = Field(None, gt=0.0)
+    sampling: BatchSampling | None = None
+    momentum: float = Field(0.0, ge=0.0, lt=1.0)
+    tail_index: float | None = Field(None, gt=0.0, le=2.0)
+    seed: int = Field(1, ge=0)
+
+
+class GradientNoiseTable(Table):
+    """[gradient_noise]: how Gaussian the noise of batches is at a point."""
+
+    at: list[float]
+    batch_sizes: list[int] = Field([1, 8, 64, 512], min_length=1)
+    sampling: Sampling | None = None
+    draws: int = Field(DEFAULT_DRAWS, ge=100, le=MOST_WALKERS)
+    seed: int = Field(1, ge=0)
+
+
 class Expectation(Table):
     """One entry of [expect]: what a result must be, and where that is known from."""
 
@@ -294,14 +360,9 @@ class Expectation(Table):
 
 WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
 TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
-          "stationary", "spectrum", "escape", "expect")  # fmt: skip
+          "stationary", "spectrum", "escape", "ensemble", "gradient_noise", "expect")  # fmt: skip
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
-LATER = {
-    ("momentum",), ("ensemble",), ("gradient_noise",), ("landscape", "data"), ("landscape", "table"),
-    ("landscape", "per_example_loss"), ("grid", "domain"), ("grid", "axes"),
-    ("walls", "domain"),
-}  # fmt: skip
-LATER_CHOICES = {("noise", "kind"): ("minibatch",)}
+LATER = {("momentum",), ("grid", "domain"), ("grid", "axes"), ("walls", "domain")}
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
@@ -342,7 +403,7 @@ class Case:
     name: str
     title: str
     landscape: LandscapeTable
-    noise: ConstantTable | TensorTable | AmplitudeTable | HessianTable
+    noise: AnyNoiseTable
     axes: dict[str, AxisTable]
     walls: dict[str, tuple[Wall, Wall]]
     region_texts: dict[str, str]
@@ -352,13 +413,18 @@ class Case:
     stationary: StationaryTable | None
     spectrum: SpectrumTable | None
     escape: EscapeTable | None
+    ensemble: EnsembleTable | None
+    gradient_noise: GradientNoiseTable | None
     expect: dict[str, Expectation]
     folder: Path = field(default=Path(), compare=False)  # of the case file
+    watch: Callable[[float], None] | None = field(default=None, compare=False)  # told how far the data are read
 
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
-        return Problem(self.landscape.landscape(), self.noise.noise(), self.grid)
+        periods = {axis.name: axis.upper - axis.lower for axis in self.grid.axes if axis.periodic}
+        landscape = self.landscape.landscape(self.folder, periods).tabulated(self.grid, self.watch)
+        return Problem(landscape, self.noise.noise(), self.grid)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:
         """The problem that a table asks about: where it changes in time, as it is at the table's at_time.
@@ -434,6 +500,14 @@ class Case:
         return complete_question(self.problem_of("escape"), self.escape.start, valley, target)
 
     @cached_property
+    def walkers(self) -> Ensemble | None:
+        """What [ensemble] asks."""
+        if (table := self.ensemble) is None:
+            return None
+        given = {name: getattr(table, name) for name in Ensemble.__dataclass_fields__}
+        return Ensemble(**given)
+
+    @cached_property
     def core(self) -> Region | None:
         """The core of [escape], where it is given."""
         given = None if self.escape is None else self.escape.core
@@ -464,7 +538,7 @@ class Case:
             "regions": self.region_texts,
             "observables": self.observable_texts,
         }
-        for name in ("initial", "evolve", "stationary", "spectrum", "escape"):
+        for name in ("initial", "evolve", "stationary", "spectrum", "escape", "ensemble", "gradient_noise"):
             if (table := getattr(self, name)) is not None:
                 tables[name] = _plain(table)
         tables["expect"] = {path: _plain(entry) for path, entry in self.expect.items()}
@@ -549,6 +623,8 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
         stationary=_optional(StationaryTable, content, "stationary"),
         spectrum=_optional(SpectrumTable, content, "spectrum"),
         escape=_escape(content),
+        ensemble=_optional(EnsembleTable, content, "ensemble"),
+        gradient_noise=_optional(GradientNoiseTable, content, "gradient_noise"),
         expect=_expect(content),
         folder=folder,
     )
@@ -661,8 +737,6 @@ def _explained(error: Any, table: dict[str, Any], path: tuple[str, ...]) -> Case
     elif path == ("noise",) and place[0] in SCHEDULED and len(place) == 1 and not isinstance(given, float):
         required = "It must be a number, a formula in t or k in quotes, or stages"
         remedy = f"Write {place[0]} = [{{ steps = 100, value = 0.1 }}, {{ steps = 1000, value = 0.01 }}]"
-    if given in LATER_CHOICES.get((path[0], str(place[-1])), ()):
-        found, remedy = f"{_shown(given)} is not available yet", ""
     return CaseError(where, found, required, remedy)
 
 
@@ -740,13 +814,11 @@ def _refuse_name(name: str, where: str, taken: Iterable[str]) -> None:
         raise CaseError(where, f'"{name}" is taken', f"Taken are {', '.join(taken)}", "Rename it")
 
 
-def _noise(table: object) -> ConstantTable | TensorTable | AmplitudeTable | HessianTable:
+def _noise(table: object) -> AnyNoiseTable:
     mapping = _mapping(table, ("noise",))
     kind, required = mapping.get("kind"), f"Choose one of {', '.join(NOISES)}"
     if kind is None:
         raise CaseError("noise", 'the key "kind" is missing', required, "Add kind = ...")
-    if kind in LATER_CHOICES["noise", "kind"]:
-        raise CaseError("noise.kind", f"{_shown(kind)} is not available yet", required, "")
     if not isinstance(kind, str) or kind not in NOISES:
         found = f"{_shown(kind)} is not a known choice"
         raise CaseError("noise.kind", found, required, did_you_mean(str(kind), NOISES))

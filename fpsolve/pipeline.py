@@ -8,19 +8,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from fpsolve import refine
+from fpsolve.analyse.basins import find_basins
 from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.escape import DEFINITIONS, Escape, escape_times
 from fpsolve.analyse.floor import FloorSensitivity, floor_of
+from fpsolve.analyse.gradient_noise import GradientNoise, gradient_noise
 from fpsolve.analyse.motion import NOTHING, Motion, evolve
+from fpsolve.analyse.noise_structure import NoiseStructure, noise_structure
 from fpsolve.analyse.rest import AtRest, stationary
 from fpsolve.analyse.spectrum import Spectrum, spectrum
+from fpsolve.analyse.stationary_points import StationaryPoint, StationaryPointError
 from fpsolve.analyse.terrain import Terrain, terrain
+from fpsolve.analyse.witness import Witness, witness_escape, witness_motion, witness_rest
 from fpsolve.case import Case, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, Notice, RunError
 from fpsolve.expect import check_expectations
+from fpsolve.model.noise import MinibatchNoise
 from fpsolve.model.problem import Problem
 from fpsolve.present import storage
 from fpsolve.present.checkpoint import Checkpoints, read_earlier
@@ -102,6 +110,7 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress, res
     began = time.perf_counter()
     if output is not None:
         storage.make_directory(output)
+    case = replace(case, watch=lambda share: progress("data", share))
     progress("generator", 0.0)
     refuse_without_memory(case)
     generator = Generator.of(case.problem)
@@ -113,9 +122,9 @@ def _run(case: Case, output: Path | None, figures: bool, progress: Progress, res
     out = _escape(case, generator, progress)
     around, floor = _terrain(case, generator, out, progress), _floor(case, out, progress)
     report = replace(report, motion=motion, escape=out, terrain=around, floor=floor)
-    report = replace(
-        report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, out, around, floor))
-    )
+    report = replace(report, witness=_witness(case, report, progress), structure=_structure(case, report))
+    report = replace(report, gradient_noise=_gradient_noise(case, progress))
+    report = replace(report, limits=_limits(case, rest, progress), notices=(*missing, *_notices(case, report)))
     report = replace(report, cells_across=cells_across(case.problem))
     report = replace(report, checks=check_expectations(case, report))
     if output is not None:
@@ -232,12 +241,93 @@ def _floor(case: Case, out: Escape | None, progress: Progress) -> FloorSensitivi
     return refine.escape_floor(case.problem_of("escape"), out)
 
 
-def _notices(
-    case: Case, out: Escape | None, around: Terrain | None, floor: FloorSensitivity | None
-) -> tuple[Notice, ...]:
-    basins = None if around is None else around.basins
+def _notices(case: Case, report: Report) -> tuple[Notice, ...]:
+    basins = None if report.terrain is None else report.terrain.basins
+    out, floor, structure, witness = report.escape, report.floor, report.structure, report.witness
     found = [] if out is None else refine.resolution_notices(case.problem_of("escape"), out, basins)
-    return (*found, *([] if floor is None else floor.notices()))
+    found += [] if floor is None else floor.notices()
+    return (*found, *(part for some in (structure, witness) if some is not None for part in some.notices))
+
+
+def _structure(case: Case, report: Report) -> NoiseStructure | None:
+    """What the noise is like in the landscape; None where it is the same everywhere."""
+    problem = case.problem if case.escape is None else case.problem_of("escape")
+    if problem.diffusion.constant is not None and problem.landscape.gradient_covariance is None:
+        return None
+    around = report.terrain
+    minima = _minima(problem) if around is None else () if around.basins is None else around.basins.minima
+    paths = () if around is None else around.paths
+    return noise_structure(problem, minima, paths, None if report.rest is None else report.rest.probability)
+
+
+def _minima(problem: Problem) -> Sequence[StationaryPoint]:
+    """The minima of the loss, where the noise can be compared with the Hessian."""
+    if problem.landscape.gradient_covariance is None:
+        return ()
+    try:
+        return find_basins(problem).minima
+    except StationaryPointError:
+        return ()
+
+
+def _gradient_noise(case: Case, progress: Progress) -> GradientNoise | None:
+    """The law of the gradient noise at a point, where the case asks for it."""
+    if (table := case.gradient_noise) is None:
+        return None
+    progress("gradient noise", 0.0)
+    sample, noise = case.problem.landscape.sample, case.problem.noise
+    assert sample is not None
+    return gradient_noise(
+        sample.gradients(table.at),
+        table.batch_sizes,
+        point=np.array(table.at),
+        sampling=table.sampling or (noise.sampling if isinstance(noise, MinibatchNoise) else "replacement"),
+        draws=table.draws,
+        seed=table.seed,
+    )
+
+
+def _witness(case: Case, report: Report, progress: Progress) -> Witness | None:
+    """Walkers beside the escape, the density in time, or else the density at rest."""
+    ensemble, table = case.walkers, case.ensemble
+    if ensemble is None or table is None:
+        return None
+
+    def tell(share: float) -> None:
+        progress("walkers", share)
+
+    found = Witness(ensemble, ensemble.process_in(case.problem))
+    if report.escape is not None:
+        question, times = case.question, report.escape.times
+        runs, notices = witness_escape(
+            case.problem_of("escape"),
+            ensemble,
+            question.start,
+            case.targets or (question.target,),
+            times["mean_first_passage_time"].log_time,
+            max_time=table.max_time,
+            progress=tell,
+        )
+        found = replace(found, escape=runs, notices=notices)
+    if report.motion is not None:
+        motion, start = report.motion, case.start
+        moving = witness_motion(
+            case.problem,
+            ensemble,
+            start if start is not None else motion.probability[0],
+            motion.times,
+            motion.probability,
+            absorb=case.absorbing,
+            progress=tell,
+        )
+        return replace(found, motion=moving, notices=(*found.notices, *moving.runs.notices))
+    if report.rest is None or report.escape is not None or table.max_time is None:
+        return found
+    probability = report.rest.probability
+    begin = None if case.initial is None else case.start
+    start = probability if begin is None else begin
+    resting = witness_rest(case.problem, ensemble, start, probability, max_time=table.max_time, progress=tell)
+    return replace(found, rest=resting, notices=resting.runs.notices)
 
 
 def _terrain(case: Case, generator: Generator, out: Escape | None, progress: Progress) -> Terrain | None:
@@ -274,6 +364,9 @@ def _drawn(case: Case, report: Report, stem: Path) -> list[Path]:
             spectrum=report.spectrum,
             basins=None if around is None else around.basins,
             paths=() if around is None else around.paths,
+            structure=report.structure,
+            gradient_noise=report.gradient_noise,
+            witness=report.witness,
             regions=case.regions,
         )
     except OSError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from fpsolve.analyse.escape import refuse_bad_regions, start_weights
 from fpsolve.analyse.floor import FloorLayer, climb, floor_of, layer_words, narrowest_layer
 from fpsolve.analyse.motion import first_moment, timeline_of
-from fpsolve.case import Case, EscapeTable, EvolveTable, with_case
+from fpsolve.case import Case, EnsembleTable, EscapeTable, EvolveTable, GradientNoiseTable, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
@@ -62,6 +62,10 @@ def refuse_bad_questions(case: Case, generator: Generator) -> None:
         _refuse_bad_motion(case, case.evolve, generator)
     if case.escape is not None:
         _refuse_bad_escape(case, case.escape, chain_of(case, "escape", generator))
+    if case.ensemble is not None:
+        _refuse_bad_ensemble(case, case.ensemble)
+    if case.gradient_noise is not None:
+        _refuse_bad_point(case, case.gradient_noise)
     refuse_malformed(case)
 
 
@@ -124,6 +128,33 @@ def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> 
         generator.killed(target, where)
     question = case.question
     refuse_bad_regions(generator, question.start, case.targets or (question.target,), question.valley, case.core)
+
+
+def _refuse_bad_ensemble(case: Case, table: EnsembleTable) -> None:
+    ensemble = case.walkers
+    assert ensemble is not None
+    ensemble.process_in(case.problem)
+    if case.evolve is None and case.escape is None:
+        if case.stationary is None:
+            required = "Walkers stand beside a density or an escape time"
+            raise CaseError("ensemble", "nothing else is asked", required, "Add [evolve], [stationary] or [escape]")
+        if table.max_time is None:
+            required = "Walkers at rest need a time to get there, of many relaxation times"
+            raise CaseError("ensemble.max_time", "it is missing", required, "Add max_time = ...")
+    elif case.escape is None and table.max_time is not None:
+        required = "Walkers are seen at the saved times of [evolve]"
+        raise CaseError("ensemble.max_time", "it has no effect beside [evolve]", required, "Remove it")
+
+
+def _refuse_bad_point(case: Case, table: GradientNoiseTable) -> None:
+    """[gradient_noise] needs data, and a point of the landscape."""
+    axes = len(case.axes)
+    if len(table.at) != axes:
+        found = f"{len(table.at)} coordinates"
+        raise CaseError("gradient_noise.at", found, f"A point has {axes}, one for every variable", "")
+    if case.problem.landscape.sample is None:
+        required = "The noise of gradients is that of the rows of a data set"
+        raise CaseError("gradient_noise", "there are no data", required, "Give landscape.data and per_example_loss")
 
 
 def _target_keys(case: Case) -> list[str]:

@@ -594,7 +594,7 @@ MODELLED = [
     ("abs(x + 1)", "log(x)", "distance =", "observables.distance: it is nan in cell (0) at x = -1.9. It must be finite "
      "in every cell. Move the walls or change the formula."),
     # landscape and noise
-    (LOSS, "", "[landscape]", "landscape: neither loss nor drift is given. Exactly one of them is needed."),
+    (LOSS, "", "[landscape]", "landscape: none of loss, drift, per_example_loss is given. Exactly one of them"),
     (LOSS, LOSS + '\ndrift = ["-x"]', "[landscape]", "landscape: both loss and drift are given. Exactly one of them "),
     (LOSS, 'drift = ["-x", "-y"]', "drift =", "landscape.drift: 2 found where 1 entries belong."),
     (LOSS, LOSS + "\nmobility = [[-1.0]]", "mobility =", "landscape.mobility: it has the eigenvalue -1. It must be "),

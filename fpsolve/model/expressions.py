@@ -213,6 +213,11 @@ class Expression:
         return _symbols(self.tree) <= {_symbol(TIME)} - set(map(_symbol, self.variables))
 
     @property
+    def names(self) -> frozenset[str]:
+        """The variables that occur, and the time."""
+        return frozenset(symbol.name for symbol in _symbols(self.tree))
+
+    @property
     def depends_on_time(self) -> bool:
         """Whether the time occurs."""
         return _symbol(TIME) in _symbols(self.tree)
@@ -546,6 +551,26 @@ def _compiled(trees: tuple[sympy.Expr, ...], variables: tuple[str, ...]) -> Call
         [tree.xreplace(renamed) for tree in trees],
         modules=[{name: function.compute for name, function in FUNCTIONS.items()}, "numpy"],
         printer=_Printer({"fully_qualified_modules": False}),
-        cse=lambda wanted: sympy.cse(wanted, sympy.numbered_symbols("common_", real=True), list=False),
+        cse=_shared,
     )
     return function
+
+
+def as_code(expressions: Sequence[Expression], names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Python source of expressions of the same variables, which get new names.
+
+    First what they have in common, as pairs of a name and its code, in an order that works; then the code of each.
+    The functions that occur are those of FUNCTIONS and NumPy's comparisons, by their bare names.
+    """
+    pairs = zip(expressions[0].variables, names, strict=True)
+    renamed = {_symbol(old): sympy.Symbol(new, real=True) for old, new in pairs}
+    trees = [expression.tree.xreplace(renamed) for expression in expressions]
+    shared, results = _shared(trees)
+    printer = _Printer({"fully_qualified_modules": False})
+    return [(str(name), printer.doprint(tree)) for name, tree in shared], [printer.doprint(tree) for tree in results]
+
+
+def _shared(trees: Sequence[sympy.Expr]) -> tuple[list[tuple[sympy.Symbol, sympy.Expr]], list[sympy.Expr]]:
+    """What several trees have in common, by names of ours, and what is left of each."""
+    shared, results = sympy.cse(trees, sympy.numbered_symbols("common_", real=True), list=False)
+    return shared, list(results)

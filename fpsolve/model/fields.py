@@ -46,6 +46,10 @@ class Field(abc.ABC):
     def derivative(self) -> Field:
         """The field of partial derivatives, shape (*shape, axes)."""
 
+    def with_derivative(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Values (*shape, points) and partial derivatives (*shape, axes, points), where one computation may do both."""
+        return self(positions), self.derivative()(positions)
+
     @abc.abstractmethod
     def at(self, time: float) -> Self:
         """The field at a time."""
@@ -78,7 +82,7 @@ class SymbolicField(Field):
     def derivative(self) -> SymbolicField:
         """Exact partial derivatives."""
         axes = len(self.variables)
-        return SymbolicField(_slopes(self.entries, axes), (*self.shape, axes), self.variables, self.time)
+        return SymbolicField(slopes(self.entries, axes), (*self.shape, axes), self.variables, self.time)
 
     def at(self, time: float) -> SymbolicField:
         """The field at a time."""
@@ -86,7 +90,7 @@ class SymbolicField(Field):
 
 
 @functools.lru_cache(maxsize=256)  # differentiation takes far longer than evaluation
-def _slopes(entries: tuple[Expression, ...], axes: int) -> tuple[Expression, ...]:
+def slopes(entries: tuple[Expression, ...], axes: int) -> tuple[Expression, ...]:
     """Derivatives of expressions along every axis, the axis fastest."""
     return tuple(entry.derivative(axis) for entry in entries for axis in range(axes))
 

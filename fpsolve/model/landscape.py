@@ -1,21 +1,34 @@
 """The landscape: where the drift points.
 
 drift = -mobility . gradient(loss) + extra_drift,      or any drift
+
+The loss is a formula or function, the mean of a loss over a data set, or sampled in a table.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
+from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.sample import MeanField, Sample
+from fpsolve.model.splines import lattice, nodes_of
+from fpsolve.model.table import Table
+
+# Rows times cells: edges and error bars ask some ten to hundred times per cell, each row takes some 20 ns.
+EXACT_UP_TO = 3_000_000
+PARTS_OF_DATA = ("gradient_covariance", "examples", "sample", "diffusion", "table")
+SAME_DRIFT = 1e-2  # relative difference of a drift and a spline's gradient on coarse lattices
+PARTS_OF_TABLE = ("gradient_covariance", "examples", "diffusion")
 
 
 @final
@@ -25,6 +38,7 @@ class Landscape:
 
     `Landscape("(x**2 - 1)**2 + y**2", variables=("x", "y"))`
     `Landscape(drift=["-x + y", "-x - y"], variables=("x", "y"))`
+    `Landscape(per_example_loss="0.5*(tanh(x*u + y) - v)**2", data="points.csv", variables=("x", "y"))`
 
     Parameters
     ----------
@@ -35,10 +49,19 @@ class Landscape:
     extra_drift : one entry per variable, added: the part that is no gradient.
     drift : instead of loss: the whole drift.
     gradient, hessian : functions beside a loss that is a function; else taken by fourth-order differences.
+    per_example_loss, data : instead of loss: the loss of one row of the data, in the names of their columns; the loss
+        is its mean over the rows. data: a CSV file with a header, an NPZ, NetCDF or HDF5 file, or arrays by name.
+    folder : where a file of data is sought first.
+    table : instead of loss: a file, or a Table, of the loss, or else a drift, at the nodes of a lattice.
 
     Loss and drifts may name the time t (functions: take the keyword t); `at` says what they are at a time.
 
-    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss and drift is given.
+    Beside the parts of the drift: sample: the data and the loss of their rows; gradient_covariance: the covariance C of
+    the gradients of single examples [loss**2/length**2]; examples: how many there are; diffusion: D of a table; None
+    where there are none.
+
+    Raises CaseError for unknown names, wrong shapes, or when not exactly one of loss, drift, per_example_loss and table
+    is given.
     """
 
     variables: tuple[str, ...]
@@ -48,6 +71,11 @@ class Landscape:
     hessian: Field | None
     mobility: FloatArray  # (axes, axes)
     extra_drift: Field | None  # all of the drift that is not -mobility . gradient(loss)
+    gradient_covariance: Field | None
+    examples: int | None
+    sample: Sample | None
+    diffusion: Field | None
+    table: Table | None
 
     def __init__(
         self,
@@ -60,17 +88,24 @@ class Landscape:
         drift: Source | None = None,
         gradient: Source | None = None,
         hessian: Source | None = None,
+        per_example_loss: str | None = None,
+        data: Given | None = None,
+        folder: Path = Path(),
+        table: Table | str | Path | None = None,
     ) -> None:
         names = tuple(variables)
         numbers = dict(parameters or {})
         axes = len(names)
-        _check_sources(loss, drift, mobility, extra_drift)
+        sources = {"loss": loss, "drift": drift, "per_example_loss": per_example_loss, "table": table}
+        _check_sources(sources)
+        _check_companions(drift, mobility, extra_drift, per_example_loss, data)
 
         def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:
             where = f"landscape.{key}"
             return None if source is None else field(source, shape, names, numbers, where, timed=True)
 
-        loss_field = read(loss, (), "loss")
+        known = _of_data(per_example_loss, data, folder, names, numbers) | _of_table(table, names)
+        loss_field = known.get("loss") or read(loss, (), "loss")
         slope = read(gradient, (axes,), "gradient") or (loss_field and loss_field.derivative())
         values = {
             "variables": names,
@@ -81,7 +116,7 @@ class Landscape:
             "mobility": _mobility(mobility, axes),
             "extra_drift": read(drift, (axes,), "drift") or read(extra_drift, (axes,), "extra_drift"),
         }
-        for key, value in values.items():
+        for key, value in (values | dict.fromkeys(PARTS_OF_DATA) | known).items():
             object.__setattr__(self, key, value)
 
     @property
@@ -96,9 +131,31 @@ class Landscape:
             object.__setattr__(moved, name, part.at(time))
         return moved
 
+    def tabulated(self, grid: Grid, progress: Callable[[float], None] | None = None) -> Landscape:
+        """The landscape for a grid: where means over the data would take long, they are computed once at its cells.
+
+        Between the cells there are quintic splines then, whose error (order 6 of the loss) is far below that of the
+        scheme. progress: told the share done. Landscapes without data, or with few, are as they were.
+        """
+        if not isinstance(self.loss, MeanField) or self.loss.sample.rows * grid.size <= EXACT_UP_TO:
+            return self
+        tell = progress or (lambda _: None)
+        fields = self.loss.sample.tabulated(nodes_of(grid), [axis.periodic for axis in grid.axes], tell)
+        sampled = copy.copy(self)
+        for name, values in fields.items():
+            object.__setattr__(sampled, name, values)
+        return sampled
+
     def _fields(self) -> dict[str, Field]:
         parts = {name: getattr(self, name) for name in ("loss", "gradient", "hessian", "extra_drift")}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def origin(self) -> str:
+        """Where the loss is from, in words, where it is neither a formula nor a function."""
+        if self.sample is not None:
+            return self.sample.description
+        return "" if self.table is None else self.table.description
 
     @property
     def is_gradient(self) -> bool:
@@ -114,12 +171,68 @@ class Landscape:
         return np.asarray(down if self.extra_drift is None else down + self.extra_drift(positions))
 
 
-def _check_sources(
-    loss: Source | None, drift: Source | None, mobility: ArrayLike | None, extra_drift: Source | None
+def _of_data(
+    text: str | None, data: Given | None, folder: Path, variables: Sequence[str], parameters: Mapping[str, float]
+) -> dict[str, Any]:
+    """What data and the loss of a row say; nothing where there are none."""
+    if text is None or data is None:
+        return {}
+    sample = Sample.of(text, Data.of(data, folder), variables, parameters)
+    return {
+        "loss": sample.mean_loss,
+        "gradient_covariance": sample.covariance,
+        "examples": sample.rows,
+        "sample": sample,
+    }
+
+
+def _of_table(given: Table | str | Path | None, variables: Sequence[str]) -> dict[str, Any]:
+    """What a table says; nothing where there is none."""
+    if given is None:
+        return {}
+    table = given if isinstance(given, Table) else Table.read(given, variables)
+    where, names = "landscape.table", ("gradient", "hessian", *PARTS_OF_TABLE)
+    found = {name: getattr(table, name) for name in names} | {"table": table}
+    if table.loss is not None:
+        _check_drift(table, where)
+        return found | {"loss": table.loss}
+    if table.drift is None:
+        holds = f"{table.source} holds neither a loss nor a drift"
+        raise CaseError(where, holds, "A landscape needs one of them", "Add loss, or the components of drift, to it")
+    return found | {"extra_drift": table.drift}
+
+
+def _check_drift(table: Table, where: str) -> None:
+    """Refuse a drift beside a loss whose gradient says something else."""
+    if table.drift is None or table.gradient is None:
+        return
+    places = lattice([along[1:-1] for along in table.nodes])
+    drift, gap = table.drift(places), table.drift(places) + table.gradient(places)
+    if np.abs(gap).max() > SAME_DRIFT * np.abs(drift).max():
+        found = f"{table.source} holds a loss, and a drift that is not minus its gradient"
+        raise CaseError(where, found, "One of them says where the drift points", "Remove the other from the table")
+
+
+def _check_sources(sources: Mapping[str, object]) -> None:
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) != 1:
+        found = f"both {' and '.join(given)} are given" if given else f"none of {', '.join(sources)} is given"
+        required = "Exactly one of them is needed"
+        raise CaseError("landscape", found, required, "A non-gradient part goes to extra_drift")
+
+
+def _check_companions(
+    drift: Source | None,
+    mobility: ArrayLike | None,
+    extra_drift: Source | None,
+    per_example_loss: str | None,
+    data: Given | None,
 ) -> None:
-    if (loss is None) == (drift is None):
-        found = "neither loss nor drift is given" if loss is None else "both loss and drift are given"
-        raise CaseError("landscape", found, "Exactly one of them is needed", "A non-gradient part goes to extra_drift")
+    """Refuse what has no effect, or is missing, beside what is given."""
+    if (per_example_loss is None) != (data is None):
+        missing, other = ("data", "per_example_loss") if data is None else ("per_example_loss", "data")
+        required = "The loss of a row and the data that it names belong together"
+        raise CaseError(f"landscape.{other}", f"there is no {missing} beside it", required, f"Add {missing} = ...")
     if drift is not None:
         for key, value in (("mobility", mobility), ("extra_drift", extra_drift)):
             if value is not None:

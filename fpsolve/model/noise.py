@@ -23,11 +23,14 @@ CONVENTIONS: tuple[Convention, ...] = ("ito", "isothermal", "stratonovich")
 CONVENTION_WORDS: dict[Convention, str] = {"ito": "Ito", "isothermal": "isothermal", "stratonovich": "Stratonovich"}
 Projection: TypeAlias = Literal["abs", "clip"]
 FloorKind: TypeAlias = Literal["smooth", "additive", "maximum"]
+Sampling: TypeAlias = Literal["replacement", "without"]
 
 # Share of the noise-gradient drift -div D that the convention leaves in the flux drift, for D = f(x) M.
 NOISE_GRADIENT_SHARE: dict[Convention, float] = {"ito": 1.0, "stratonovich": 0.5, "isothermal": 0.0}
 # Eigenvalues closer than this share of the largest are taken as equal in a divided difference.
 EQUAL_EIGENVALUES = 1e-5
+
+TABLE = "table"  # in place of a diffusion
 
 PointFunction: TypeAlias = Callable[[FloatArray], FloatArray]
 
@@ -178,7 +181,10 @@ class ConstantNoise(AbstractNoise):
 @final
 @dataclass(frozen=True, kw_only=True)
 class TensorNoise(AbstractNoise):
-    """D(x), given entry by entry as expressions, or as one vectorised function that returns the matrix."""
+    """D(x), given entry by entry as expressions, or as one vectorised function that returns the matrix.
+
+    "table" stands for the diffusion in the table of the landscape.
+    """
 
     diffusion: Source
     convention: Convention = "ito"
@@ -186,13 +192,21 @@ class TensorNoise(AbstractNoise):
     def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
         """D as given. Symmetry is checked on the grid."""
         axes, where = len(landscape.variables), "noise.diffusion"
-        given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
+        given = self._of_table(landscape) if self.diffusion == TABLE else None
+        if given is None:
+            given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
         matrix, changes = given.at(time), given.depends_on_time
         if matrix.is_constant:
             constant = symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, where)
             return replace(_constant(constant, f"tensor{self._words()}"), depends_on_time=changes)
         words = f"tensor{self._words()}, {CONVENTION_WORDS[self.convention]}"
         return Diffusion(matrix, _divergence(matrix), self.convention, words, depends_on_time=changes)
+
+    def _of_table(self, landscape: Landscape) -> Field:
+        if landscape.diffusion is None:
+            required = "There is no table with components of diffusion"
+            raise CaseError("noise.diffusion", 'it is "table"', required, "Give landscape.table, or the matrix itself")
+        return landscape.diffusion
 
 
 @final
@@ -236,77 +250,60 @@ class AmplitudeNoise(AbstractNoise):
         )
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class HessianNoise(AbstractNoise):
-    """D = learning_rate / (2 batch_size) * f(H) + learning_rate * injected / 2 * I, H the Hessian of the loss.
+class AbstractGradientNoise(AbstractNoise):
+    """D = learning_rate / (2 batch_size) * f(A), A a symmetric matrix at every position.
 
-    f acts on the eigenvalues: first the projection (abs: |h|, clip: max(h, 0), None: h, an error where h < 0),
-    then the floor (smooth: sqrt(h**2 + floor**2), additive: h + floor, maximum: max(h, floor)).
-    Near a minimum the covariance of minibatch gradients is close to H (Xie, Sato & Sugiyama 2021).
+    f acts on the eigenvalues: a projection where there is one (abs: |h|, clip: max(h, 0)), then the floor (smooth:
+    sqrt(h**2 + floor**2), additive: h + floor, maximum: max(h, floor)).
     """
 
     SCHEDULED: ClassVar[tuple[str, ...]] = ("learning_rate", "batch_size", "injected")
 
     learning_rate: Scheduled
     batch_size: Scheduled
-    projection: Projection | None = None
-    floor: float = 0.0  # [loss/length**2]
+    floor: float = 0.0  # [loss/length**2] of a Hessian, [loss**2/length**2] of a covariance
     floor_kind: FloorKind = "smooth"
     convention: Convention = "ito"
 
     @property
     def scale(self) -> float:
-        """D over f(H): learning_rate / (2 batch_size) [length**2/loss/time], of a noise with plain numbers."""
+        """D over f(A): learning_rate / (2 batch_size), of a noise with plain numbers."""
         return self.number("learning_rate") / (2.0 * self.number("batch_size"))
 
-    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
-        """D and div D, by the Daletskii-Krein formula for the derivative of a matrix function.
+    def _function_of(self, matrices: Field, scale: float) -> Diffusion:
+        """Scale * f(A) and its divergence, by the Daletskii-Krein formula for the derivative of a matrix function.
 
-        d f(H) = V (F o V^T dH V) V^T,  F_ab = (f(h_a) - f(h_b)) / (h_a - h_b),  H = V diag(h) V^T
-        (Bhatia 1997, Theorem V.3.3); dH is the third derivative of the loss.
+        d f(A) = V (F o V^T dA V) V^T,  F_ab = (f(h_a) - f(h_b)) / (h_a - h_b),  A = V diag(h) V^T
+        (Bhatia 1997, Theorem V.3.3).
         """
-        if landscape.hessian is None:
-            raise CaseError("noise.kind", '"hessian" needs a loss', "The landscape gives only a drift", "Give a loss")
         self.number("floor", least=0.0)
-        hessian, third = landscape.hessian, landscape.hessian.derivative()
-        scale = self.scale
 
         def matrix(positions: FloatArray) -> FloatArray:
-            values, vectors = eigen(hessian(positions))
+            values, vectors = eigen(matrices(positions))
             return composed(scale * self._eigenvalue_map(values)[0], vectors)
 
         def both(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
-            values, vectors = eigen(hessian(positions))
+            at_positions, slopes = matrices.with_derivative(positions)
+            values, vectors = eigen(at_positions)
             differences = scale * self._divided_differences(values)
             composition = composed(scale * self._eigenvalue_map(values)[0], vectors)
-            return composition, divergence(differences, vectors, third(positions))
+            return composition, divergence(differences, vectors, slopes)
 
-        return Diffusion(
-            matrix,
-            lambda positions: both(positions)[1],
-            self.convention,
-            self._words(),
-            both=both,
-            eigenvalue_name="Hessian of the loss" if self.projection is None else "diffusion matrix",
-            eigenvalue_scale=scale if self.projection is None else 1.0,
-            remedy='Choose noise.projection = "abs" or "clip", and a noise.floor above 0',
-        )
+        return Diffusion(matrix, lambda positions: both(positions)[1], self.convention, self._words(), both=both)
 
     def _words(self) -> str:
-        name = {"abs": "|H|", "clip": "max(H, 0)", None: "H"}[self.projection]
         floor = f", {self.floor_kind} floor {self.floor:g}" if self.floor > 0.0 else ""
         steps = f"learning rate {self.learning_rate:g}, batch {self.batch_size:g}"
-        return f"{name} ({steps}{floor}{super()._words()}), {CONVENTION_WORDS[self.convention]}"
+        return f"({steps}{floor}{super()._words()}), {CONVENTION_WORDS[self.convention]}"
+
+    def _projected(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues before the floor, and the slope of that map."""
+        return h, np.ones_like(h)
 
     def _eigenvalue_map(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
         """f(h) and f'(h). A negative eigenvalue without a projection stays negative, so that it is found."""
-        if self.projection == "abs":
-            g, slope = np.abs(h), np.sign(h)
-        elif self.projection == "clip":
-            g, slope = np.maximum(h, 0.0), (h > 0.0).astype(np.float64)
-        else:
-            g, slope = h, np.ones_like(h)
+        g, slope = self._projected(h)
         floor = self.floor
         if self.floor_kind == "smooth":
             f = np.hypot(g, floor)
@@ -324,6 +321,80 @@ class HessianNoise(AbstractNoise):
         _, slope = self._eigenvalue_map(0.5 * (h[:, None] + h))
         near = np.abs(run) <= EQUAL_EIGENVALUES * (np.abs(h).max(axis=0) + self.floor)
         return np.where(near, slope, rise / np.where(near, 1.0, run))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HessianNoise(AbstractGradientNoise):
+    """D = learning_rate / (2 batch_size) * f(H) + learning_rate * injected / 2 * I, H the Hessian of the loss.
+
+    projection: abs, clip, or None: then a negative eigenvalue is an error. Near a minimum the covariance of minibatch
+    gradients is close to H (Xie, Sato & Sugiyama 2021).
+    """
+
+    projection: Projection | None = None
+
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
+        """D and div D; the derivative of H is the third derivative of the loss."""
+        if landscape.hessian is None:
+            raise CaseError("noise.kind", '"hessian" needs a loss', "The landscape gives only a drift", "Give a loss")
+        return replace(
+            self._function_of(landscape.hessian, self.scale),
+            eigenvalue_name="Hessian of the loss" if self.projection is None else "diffusion matrix",
+            eigenvalue_scale=self.scale if self.projection is None else 1.0,
+            remedy='Choose noise.projection = "abs" or "clip", and a noise.floor above 0',
+        )
+
+    def _words(self) -> str:
+        return f"{ {'abs': '|H|', 'clip': 'max(H, 0)', None: 'H'}[self.projection] } {super()._words()}"
+
+    def _projected(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if self.projection == "abs":
+            return np.abs(h), np.sign(h)
+        if self.projection == "clip":
+            return np.maximum(h, 0.0), (h > 0.0).astype(np.float64)
+        return super()._projected(h)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MinibatchNoise(AbstractGradientNoise):
+    """D = learning_rate / (2 batch_size) * f(C) + injected part, C the covariance of the gradients of single examples.
+
+    sampling: "replacement", or "without" for batches of different examples, whose mean varies less by the factor
+    (N - batch_size) / (N - 1), N the number of examples. A batch of all of them has no noise, and is refused.
+    """
+
+    sampling: Sampling = "replacement"
+
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
+        """D and div D, from the data."""
+        if landscape.gradient_covariance is None:
+            found, required = '"minibatch" needs the gradients of single examples', "The landscape has no data"
+            remedy = 'Give landscape.data and per_example_loss, or take kind = "hessian"'
+            raise CaseError("noise.kind", found, required, remedy)
+        share = self._share_of_population(landscape.examples)
+        return replace(
+            self._function_of(landscape.gradient_covariance, share * self.scale),
+            eigenvalue_name="covariance of the gradients",
+            eigenvalue_scale=share * self.scale,
+            remedy="Add a noise.floor above 0, or injected noise",
+        )
+
+    def _share_of_population(self, examples: int | None) -> float:
+        """What the variance of the mean of a batch is over that of a batch drawn with replacement."""
+        if self.sampling == "replacement":
+            return 1.0
+        size = self.number("batch_size")
+        if examples is None or not size < examples:
+            found = f"a batch of {size:g} without replacement"
+            required = f"There are {'an unknown number of' if examples is None else examples} examples"
+            raise CaseError("noise.batch_size", found, required, 'Take smaller batches, or sampling = "replacement"')
+        return (examples - size) / (examples - 1.0)
+
+    def _words(self) -> str:
+        words = "" if self.sampling == "replacement" else "without replacement "
+        return f"minibatch {words}{super()._words()}"
 
 
 @functools.lru_cache(maxsize=64)  # a clock that is read at many times counts on from where it is

@@ -62,6 +62,7 @@ class Problem:
     whole: tuple[Landscape, AbstractNoise] = field(init=False, repr=False, compare=False)  # at all times
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "landscape", self.landscape.tabulated(self.grid))
         object.__setattr__(self, "whole", (self.landscape, self.noise))
         if self.landscape.depends_on_time:
             object.__setattr__(self, "landscape", self.landscape.at(self.time))
@@ -69,6 +70,7 @@ class Problem:
         if self.grid.names != self.landscape.variables:
             found = f"axes {', '.join(self.grid.names)} beside variables {', '.join(self.landscape.variables)}"
             raise CaseError("grid", found, "There must be one axis per variable, in the same order", "")
+        self._check_table()
         self._check_finite()
         self._check_diffusion()
         self._check_periodic()
@@ -209,6 +211,16 @@ class Problem:
             return False
         shapes = self.diffusion_at_cells / np.einsum("ii...->...", self.diffusion_at_cells)
         return bool(np.abs(shapes - shapes[..., :1]).max() < SAME_SHAPE)
+
+    def _check_table(self) -> None:
+        """A grid must not go beyond the table of the landscape."""
+        if (table := self.landscape.table) is None:
+            return
+        for axis, (lower, upper), (first, last) in zip(self.grid.axes, table.reach, table.bounds, strict=True):
+            if axis.lower < lower or axis.upper > upper:
+                found = f"{axis.name} runs from {axis.lower:g} to {axis.upper:g}"
+                required = f"{table.source.name} knows it from {first:g} to {last:g}"
+                raise CaseError(f"grid.{axis.name}", found, required, f"Give min = {first:g}, max = {last:g}")
 
     def _check_finite(self) -> None:
         positions = self.grid.positions()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,21 @@ from matplotlib.figure import Figure
 
 from fpsolve.analyse.basins import Basins
 from fpsolve.analyse.escape import Escape
+from fpsolve.analyse.gradient_noise import GradientNoise
 from fpsolve.analyse.motion import Motion
+from fpsolve.analyse.noise_structure import NoiseStructure
 from fpsolve.analyse.path import Path as ProbablePath
 from fpsolve.analyse.rest import AtRest
 from fpsolve.analyse.spectrum import Spectrum
+from fpsolve.analyse.witness import Witness
+from fpsolve.model.grid import FloatArray
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.present.pictures.at_rest import draw_rest, flows
 from fpsolve.present.pictures.escaping import draw_escape
+from fpsolve.present.pictures.gradient_noise import draw_gradient_noise
 from fpsolve.present.pictures.in_time import draw_motion
+from fpsolve.present.pictures.noise import draw_noise, has_noise
 from fpsolve.present.pictures.sheet import Sheet
 from fpsolve.present.pictures.spectrum import draw_spectrum, shape_of
 from fpsolve.present.pictures.style import styled
@@ -39,6 +45,9 @@ def draw_figures(
     spectrum: Spectrum | None = None,
     basins: Basins | None = None,
     paths: Sequence[ProbablePath] = (),
+    structure: NoiseStructure | None = None,
+    gradient_noise: GradientNoise | None = None,
+    witness: Witness | None = None,
     regions: Mapping[str, Region],
 ) -> list[Path]:
     """Draw what there is of a run, as PNG files beside each other; a file appears complete or not at all.
@@ -46,7 +55,8 @@ def draw_figures(
     Parameters
     ----------
     stem : where, without the ending: `<stem>-density.png` (at rest), `<stem>-time.png`, `<stem>-escape.png`,
-        `<stem>-transition.png` (committor, paths, running flux), `<stem>-spectrum.png`.
+        `<stem>-transition.png` (committor, paths, running flux), `<stem>-spectrum.png`, `<stem>-noise.png` (in the
+        landscape), `<stem>-gradient-noise.png` (its law at a point), `<stem>-ensemble.png` (walkers beside densities).
     rest, motion, escape, spectrum : results on the grid of the problem; None leaves their picture out, and so does a
         motion of a single instant, or a spectrum of nothing that decays.
     basins, paths : are drawn into the pictures of the density at rest and of the transition.
@@ -67,6 +77,9 @@ def draw_figures(
             spectrum=spectrum,
             basins=basins,
             paths=paths,
+            structure=structure,
+            gradient_noise=gradient_noise,
+            witness=witness,
             regions=regions,
         )
         return [_save(figure, stem.with_name(f"{stem.name}-{ending}.png")) for ending, figure in figures.items()]
@@ -82,6 +95,9 @@ def sketch(
     spectrum: Spectrum | None = None,
     basins: Basins | None = None,
     paths: Sequence[ProbablePath] = (),
+    structure: NoiseStructure | None = None,
+    gradient_noise: GradientNoise | None = None,
+    witness: Witness | None = None,
     regions: Mapping[str, Region],
 ) -> dict[str, Figure]:
     """The figures of `draw_figures` by the ending of their file name; to be made, and rendered, while `styled`."""
@@ -100,7 +116,23 @@ def sketch(
     if spectrum is not None and any(time is not None for time in spectrum.relaxation_times):
         window = window_of(problem, np.abs(shape_of(spectrum)))
         figures["spectrum"] = draw_spectrum(Sheet.on(problem, title, regions, window), spectrum)
+    if structure is not None and has_noise(structure):
+        density = next((part for part in _densities(rest, motion, escape)), np.ones(problem.grid.size))
+        window = window_of(problem, density)
+        figures["noise"] = draw_noise(Sheet.on(problem, title, regions, window), structure, basins, density)
+    if gradient_noise is not None:
+        figures["gradient-noise"] = draw_gradient_noise(gradient_noise, problem.grid.names, title)
     return figures
+
+
+def _densities(rest: AtRest | None, motion: Motion | None, escape: Escape | None) -> Iterator[FloatArray]:
+    """Densities that show where to look, (cells,)."""
+    if rest is not None:
+        yield rest.density
+    if motion is not None:
+        yield motion.density.max(axis=0)
+    if escape is not None:
+        yield escape.density
 
 
 def _save(figure: Figure, path: Path) -> Path:

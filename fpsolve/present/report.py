@@ -12,19 +12,26 @@ import numpy as np
 
 from fpsolve.analyse.convergence import Limit
 from fpsolve.analyse.currents import NOTICEABLE_CURRENT
+from fpsolve.analyse.ensemble import ExitTimes
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.first_passage import FirstPassage
 from fpsolve.analyse.floor import FloorSensitivity
+from fpsolve.analyse.gradient_noise import GradientNoise
 from fpsolve.analyse.motion import Motion
+from fpsolve.analyse.noise_structure import NoiseStructure
 from fpsolve.analyse.rest import AtRest
 from fpsolve.analyse.spectrum import Spectrum
 from fpsolve.analyse.terrain import Terrain
+from fpsolve.analyse.witness import Witness
 from fpsolve.discretise.edges import Edges
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import FpsolveError, Notice
 from fpsolve.model.grid import FloatArray
+from fpsolve.present.noise_words import noise_lines, noise_record
+from fpsolve.present.structure_words import structure_lines, structure_record
 from fpsolve.present.surroundings import floor_line, floor_record, terrain_lines, terrain_record
 from fpsolve.present.verdict import escape_lines, escape_record
+from fpsolve.present.witness_words import exits_record, witness_lines, witness_name, witness_record
 
 # Probability at rest beside reflecting walls above which the box is said to shape the answer.
 NOTICEABLE_TAIL = 1e-2
@@ -54,8 +61,9 @@ class Report:
     """What a run found.
 
     rest, motion, escape, spectrum: the analyses that the case asked for, else None; terrain: what lies around the
-    escape; floor: how its time depends on the floor of the noise; limits: numbers at rest with error bars, by path;
-    notices: what the error bars and the floor had to say. outcome: "done" or "failed".
+    escape; floor: how its time depends on the floor of the noise; structure: what the noise is like in the landscape;
+    gradient_noise: its law at a point; witness: walkers beside the densities; limits: numbers at rest with error bars,
+    by path; notices: what all of these had to say. outcome: "done" or "failed".
     """
 
     case: str
@@ -67,6 +75,9 @@ class Report:
     spectrum: Spectrum | None = None
     terrain: Terrain | None = None
     floor: FloorSensitivity | None = None
+    structure: NoiseStructure | None = None
+    gradient_noise: GradientNoise | None = None
+    witness: Witness | None = None
     limits: dict[str, Limit] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     cells_across: dict[str, float] = field(default_factory=dict)  # of the narrowest well or saddle, by axis
@@ -139,9 +150,23 @@ class Report:
             record["escape"] = escape_record(self.escape)
             record["escape"] |= terrain_record(self.terrain) if self.terrain is not None else {}
             record["escape"] |= {} if self.floor is None else {"floor": floor_record(self.floor)}
+            if self.witness is not None and self.witness.escape is not None:
+                record["escape"]["ensemble"] = exits_record(self.witness.escape)
+        record |= self._noise_records()
         record["expect"] = [check.as_record() for check in self.checks]
         result = None if self.result_file is None else str(self.result_file)
         record["files"] = {"result": result, "figures": [str(path) for path in self.figures]}
+        return record
+
+    def _noise_records(self) -> dict[str, Any]:
+        """The noise in the landscape and at a point, and the walkers."""
+        record = {}
+        if self.structure is not None and self.generator is not None:
+            record["noise"] = structure_record(self.structure, self.generator.grid)
+        if self.gradient_noise is not None:
+            record["gradient_noise"] = noise_record(self.gradient_noise)
+        if self.witness is not None:
+            record["ensemble"] = witness_record(self.witness)
         return record
 
     def _invariants(self) -> dict[str, float | None]:
@@ -166,11 +191,13 @@ class Report:
         """The page that a run prints."""
         parts = [self._head(), *self._lines()]
         if self.escape is not None:
-            parts += ["", *escape_lines(self.escape)]
+            parts += ["", *escape_lines(self.escape, self._witness_of_escape())]
         if self.terrain is not None:
             parts += ["", *terrain_lines(self.terrain)]
         if self.floor is not None:
             parts.append(floor_line(self.floor))
+        for block in self._noise_blocks():
+            parts += ["", *block]
         if self.checks:
             parts += ["", *(_check_line(check) for check in self.checks)]
         parts += ["", self._check_summary()]
@@ -181,11 +208,31 @@ class Report:
         parts.append(f"{'Done' if self.outcome == 'done' else 'Failed'} in {self.seconds:.1f} s")
         return "\n".join(parts)
 
+    def _witness_of_escape(self) -> tuple[str, ExitTimes] | None:
+        if self.witness is None or self.witness.escape is None:
+            return None
+        return witness_name(self.witness), self.witness.escape.exits
+
+    def _noise_blocks(self) -> list[list[str]]:
+        """The noise in the landscape, its law at a point, and the walkers."""
+        assert self.generator is not None
+        grid, blocks = self.generator.grid, []
+        if self.structure is not None:
+            blocks.append(structure_lines(self.structure, grid))
+        if self.gradient_noise is not None:
+            blocks.append(noise_lines(self.gradient_noise, grid.names))
+        if self.witness is not None:
+            rest = None if self.rest is None else self.rest.probability
+            motion = None if self.motion is None else self.motion.probability[-1]
+            blocks.append(witness_lines(self.witness, grid, rest, motion))
+        return [block for block in blocks if block]
+
     def _head(self) -> str:
         assert self.generator is not None
-        grid = self.generator.grid
+        grid, problem = self.generator.grid, self.generator.problem
         cells = " x ".join(str(axis.cells) for axis in grid.axes)
-        return f"{self.case}   {grid.dimensions}-D, {cells} cells, {self.generator.problem.diffusion.description}"
+        origin = f", {words}" if (words := problem.landscape.origin) else ""
+        return f"{self.case}   {grid.dimensions}-D, {cells} cells, {problem.diffusion.description}{origin}"
 
     def _lines(self) -> list[str]:
         assert self.generator is not None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fpsolve.analyse.ensemble import ExitTimes
 from fpsolve.analyse.escape import Escape, EscapeTime
 from fpsolve.analyse.theory import ClosedForm
 from fpsolve.model.noise import CONVENTION_WORDS
@@ -31,8 +32,8 @@ LEFT = 52  # characters before the numbers
 LARGEST_RATIO = 700.0  # of two times, as a natural logarithm: what a double holds
 
 
-def escape_lines(escape: Escape) -> list[str]:
-    """The table of all escape times and closed forms beside the first of them."""
+def escape_lines(escape: Escape, witness: tuple[str, ExitTimes] | None = None) -> list[str]:
+    """The table of all escape times and closed forms beside the first of them; witness: walkers and their exits."""
     first = escape.times["mean_first_passage_time"].log_time
     title, head = _title(escape), f"{'log10 time':>12s}{'time':>13s}{'+- rel.':>11s}{'vs first':>11s}"
     lines = [f"{title:<{LEFT}s}{head}"] if len(title) <= LEFT else [title, " " * LEFT + head]
@@ -48,7 +49,7 @@ def escape_lines(escape: Escape) -> list[str]:
     if len(escape.splitting) > 1:
         shares = ", ".join(f"{name} {share:.4g}" for name, share in escape.splitting.items())
         lines.append(f"  it ends in: {shares}")
-    return lines + _theory_lines(escape, first)
+    return lines + _theory_lines(escape, first) + ([] if witness is None else [_witness_line(*witness, first)])
 
 
 def _title(escape: Escape) -> str:
@@ -119,6 +120,14 @@ def _theory_line(words: str, log_time: float | None, reason: str | None, first: 
         return _absent(words, reason)
     time = ClosedForm(log_time, reason is None, reason)
     return _row(words, time.log10, time.value, versus=f"{_versus(log_time, first):11.0e}")
+
+
+def _witness_line(words: str, exits: ExitTimes, first: float) -> str:
+    """The mean over walkers, with its relative standard error."""
+    if exits.value is None or exits.log10 is None or exits.standard_error is None:
+        return _absent(words, f"{exits.reason}: above {exits.interval[0]:.4g} with 95 % confidence")
+    error = f"{exits.standard_error / exits.value:11.1e}"
+    return _row(words, exits.log10, exits.value, error, f"{_versus(math.log(exits.value), first):11.0e}")
 
 
 def _versus(log_time: float, first: float) -> float:

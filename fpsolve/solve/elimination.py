@@ -18,11 +18,11 @@ import scipy.sparse as sparse
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
+from fpsolve.model.threads import threads_allowed
 from fpsolve.solve.arithmetic import paired, unpaired
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.factors import Factors, factors, numbers_needed, solve
 from fpsolve.solve.ordering import Plan
-from fpsolve.solve.threads import threads_allowed
 
 # What it takes, by the number of dimensions with more than one cell: numbers held per cell = a * cells**b, and
 # seconds = c * cells**d on one thread (scripts/measure_elimination.py, 2 to 3 GHz, tensors with short offsets).

@@ -23,9 +23,9 @@ from numba import njit
 
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.threads import threads_allowed
 from fpsolve.solve.series import Series, hops_needed, polynomials_needed, spectral_bound
 from fpsolve.solve.steps import AbstractStepper, Step, balanced
-from fpsolve.solve.threads import threads_allowed
 
 DAMPING = 2 / 13
 MOST_STAGES = 1000  # rounding errors grow as their square: to 1e-10 here

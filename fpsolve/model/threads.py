@@ -1,4 +1,4 @@
-"""How many threads the solvers may use."""
+"""How many threads may work."""
 
 from __future__ import annotations
 
