@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
-import h5netcdf
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.table import write_table
 from fpsolve.networks.examples import Examples, LossFunction, Module, Tensor
 from fpsolve.networks.plane import Plane
 from fpsolve.version import __version__
@@ -44,32 +43,31 @@ class ProjectedLandscape:
     weight_decay: float = 0.0
 
     def write(self, path: str | Path, **attributes: str | float | ArrayLike) -> None:
-        """Write the table of a case file (NetCDF-4), through a temporary file beside it.
+        """Write the table of a case file: NPZ if the path ends so, else NetCDF-4.
 
-        Coordinates are named after the variables; loss, gradient_x, …, hessian_xx, hessian_xy, …,
-        gradient_covariance_xx, … Attributes: `examples`, the lengths and cosines of the directions as given, and
-        those named here, such as title, description, eigenvalues.
+        Attributes: `examples`, the weight decay, the number of parameters, lengths and cosines of the directions as
+        given, and those named here, such as title, description, eigenvalues.
 
         Raises RunError when the disk refuses.
         """
         known: dict[str, Any] = {
-            "examples": self.examples,
             "weight_decay": self.weight_decay,
             "parameters": self.plane.point.size,
             "direction_lengths": self.plane.lengths,
             "direction_cosines": self.plane.cosines.ravel(),
             "fpsolve_version": __version__,
         }
-        _write_table(Path(path), self.variables, self.nodes, self._fields(), {**known, **attributes})
-
-    def _fields(self) -> dict[str, FloatArray]:
-        names = self.variables
-        fields = {"loss": self.loss}
-        fields |= {f"gradient_{name}": part for name, part in zip(names, self.gradient, strict=True)}
-        for prefix, matrix in (("hessian", self.hessian), ("gradient_covariance", self.gradient_covariance)):
-            for row, first in enumerate(names):
-                fields |= {f"{prefix}_{first}{names[j]}": matrix[row, j] for j in range(row, len(names))}
-        return fields
+        write_table(
+            path,
+            self.variables,
+            self.nodes,
+            attributes={**known, **attributes},
+            loss=self.loss,
+            gradient=self.gradient,
+            hessian=self.hessian,
+            gradient_covariance=self.gradient_covariance,
+            examples=self.examples,
+        )
 
 
 def project(
@@ -172,28 +170,3 @@ def _check_plane(plane: Plane, parameters: int, nodes: Sequence[FloatArray], nam
     if not len(nodes) == len(set(names)) == len(names) == plane.axes:
         found = f"{len(nodes)} axes of nodes, variables {', '.join(names)}, and {plane.axes} directions"
         raise CaseError("axes", found, "As many of each are needed, with names of their own", "")
-
-
-def _write_table(
-    path: Path,
-    variables: Sequence[str],
-    nodes: Sequence[FloatArray],
-    fields: Mapping[str, FloatArray],
-    attributes: Mapping[str, Any],
-) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5netcdf.File(temporary, "w") as file:
-            file.dimensions = {name: axis.size for name, axis in zip(variables, nodes, strict=True)}
-            for name, axis in zip(variables, nodes, strict=True):
-                file.create_variable(name, (name,), data=axis)
-            for name, values in fields.items():
-                file.create_variable(name, tuple(variables), data=np.ascontiguousarray(values))
-            for name, value in attributes.items():
-                file.attrs[name] = value
-        os.replace(temporary, path)
-    except OSError as error:
-        found = f"the table cannot be written ({error.strerror or error})"
-        raise RunError(str(path), found, "", "Choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
