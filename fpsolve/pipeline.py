@@ -325,8 +325,8 @@ def _witness(case: Case, report: Report, progress: Progress) -> Witness | None:
         return found
     probability = report.rest.probability
     begin = None if case.initial is None else case.start
-    start = probability if begin is None else begin
-    resting = witness_rest(case.problem, ensemble, start, probability, max_time=table.max_time, progress=tell)
+    whence = probability if begin is None else begin
+    resting = witness_rest(case.problem, ensemble, whence, probability, max_time=table.max_time, progress=tell)
     return replace(found, rest=resting, notices=resting.runs.notices)
 
 

@@ -39,7 +39,7 @@ def heaviside(value):
     return 1.0 if value > 0.0 else (0.5 if value == 0.0 else 0.0)
 
 '''
-DECORATOR = '@njit(cache=True, nogil=True, error_model="numpy")\n'
+DECORATOR = '@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)\n'
 CACHE_VARIABLE = "FPSOLVE_CACHE_DIR"
 
 
@@ -48,31 +48,34 @@ def native(
     formulas: tuple[Expression, ...],
     axes: int,
     kernels: tuple[Callable[..., Any], ...],
-    constants: tuple[tuple[str, int], ...] = (),
+    constants: tuple[tuple[str, float], ...] = (),
+    levels: tuple[Expression, ...] = (),
 ) -> Any:
     """A module of compiled kernels around `terms(position, columns, row, out)`, the values of some formulas.
 
     formulas: of the same names, the first `axes` of which are coordinates and the others columns of data; kernels:
     plain Python functions that call `terms` and each other; constants: numbers that they use, by name, beside COUNT and
-    AXES, which are how many formulas and coordinates there are.
+    AXES, which are how many formulas and coordinates there are; levels: functions of the coordinates alone, LEVELS of
+    them, whose values are `levels(position, out)`.
     """
-    numbers = {"COUNT": len(formulas), "AXES": axes, **dict(constants)}
+    numbers = {"COUNT": len(formulas), "AXES": axes, "LEVELS": len(levels), **dict(constants)}
     parts = [HEADER.format(version=__version__), *(f"{name} = {value!r}\n" for name, value in numbers.items())]
-    parts.append(DECORATOR + _terms_source(formulas, axes))
+    parts.append(DECORATOR + _source("terms(position, columns, row, out)", formulas, axes))
+    parts.append(DECORATOR + _source("levels(position, out)", levels, axes))
     parts += [DECORATOR + inspect.getsource(kernel) for kernel in kernels]
     return _imported("\n".join(parts))
 
 
-def _terms_source(formulas: Sequence[Expression], axes: int) -> str:
-    """The source of `terms`; what the formulas have in common is computed once."""
+def _source(heading: str, formulas: Sequence[Expression], axes: int) -> str:
+    """The source of a function of that heading; what the formulas have in common is computed once."""
+    if not formulas:
+        return f"def {heading}:\n    pass\n"
     count = len(formulas[0].variables)
     names = [f"position_{number}" if number < axes else f"column_{number - axes}" for number in range(count)]
     values = [f"position[{number}]" if number < axes else f"columns[row, {number - axes}]" for number in range(count)]
     shared, results = as_code(formulas, names)
     assigned = [*zip(names, values, strict=True), *shared, *((f"out[{i}]", code) for i, code in enumerate(results))]
-    return "\n".join(
-        ["def terms(position, columns, row, out):", *(f"    {name} = {code}" for name, code in assigned), ""]
-    )
+    return "\n".join([f"def {heading}:", *(f"    {name} = {code}" for name, code in assigned), ""])
 
 
 def _imported(source: str) -> ModuleType:
