@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Makes the data of cases/two-valleys.toml and cases/one-example-steps.toml.
 
-360 rows of v = 1.1 second + error, first and second being the first two harmonics of an angle that runs evenly round
-the circle, scaled to variance 1. A model v = x first + x**2 second + y has two valleys: a weight of either sign explains
-the second harmonic, and the first one does not tell which. The errors are even between -sqrt(3) and sqrt(3) times their
+360 rows of v = 1.1 second + error; first and second are the first two harmonics of an angle that runs evenly round the
+circle, of variance 1. A model v = x first + x**2 second + y has two valleys: a weight of either sign explains the
+second harmonic, and the first one does not tell which. The errors are even between -sqrt(3) and sqrt(3) times their
 standard deviation and uncorrelated with what the model knows, so that the valleys are alike; light tails keep the noise
 of a batch close to Gaussian. Standard deviation 3 in the first file, 0.6 in the second.
 """
