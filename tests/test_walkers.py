@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from exact import ornstein_uhlenbeck, passage_moments, quartic_passage
 from problems import QUARTIC, box, free, linear, rotated_quartic, turned, with_drift, with_loss
+from scipy.special import erfc
 
 from fpsolve.analyse.ensemble import absorbed, exit_times, histogram, l1_distance, moments
 from fpsolve.analyse.motion import evolve
@@ -195,6 +196,21 @@ def test_exit_from_an_interval_is_exact_at_any_step(time_step):
         agree(found.splitting["x_max"].value, found.splitting["x_max"].standard_error, above)
 
 
+@pytest.mark.parametrize("drift", [0.0, 0.7, -1.5])
+def test_a_single_step_has_the_whole_law_of_the_exit_time(drift):
+    """From 0.5 to the end of a half line, D = 1, all within one step: P(t) of the inverse Gaussian law, at any t.
+
+    P = N((-x - m t)/s) + exp(-m x) N((-x + m t)/s), s**2 = 2 t, N the normal distribution (Cox & Miller 1965, 5.7).
+    """
+    grid = Grid(x=Axis("x", 0.0, np.inf, 20, ("absorbing", "reflecting"), scale=1.0))
+    swarm = walk(with_drift(grid, [f"{drift}"], [[1.0]]), at(0.5, 40_000), [1.0], time_step=1.0, seed=1)
+    times = np.array([0.02, 0.05, 0.1, 0.3, 0.6, 0.95])
+    scale = 2.0 * np.sqrt(times)
+    exact = 0.5 * erfc((0.5 + drift * times) / scale) + 0.5 * np.exp(-0.5 * drift) * erfc((0.5 - drift * times) / scale)
+    found = (swarm.exit_times[:, None] <= times).mean(axis=0)
+    agree(found, np.sqrt(exact * (1.0 - exact) / 40_000), exact)
+
+
 def test_exit_times_are_of_first_order_with_the_bridge():
     """Drift -3 x, D = 1 + x**2 on (-1, 1), from 0: both change along a step; psi = -3/2 ln(1 + x**2), mean 2/3."""
     exact = passage_moments(lambda x: -1.5 * np.log1p(x**2), lambda x: 1.0 + x**2, 0.0, 1e-9, 1.0)[0]
@@ -336,6 +352,13 @@ def test_starts_follow_the_density():
     exact = 1.0 - 4.0 * math.exp(-4.0) / -math.expm1(-4.0)
     # Within cells the density is even, of 80 cells at most 0.1 wide: an error of 0.1**2 / 12 of the slope.
     agree(placed[:, 0].mean(), placed[:, 0].std() / math.sqrt(20_000), exact, 0.001)
+
+
+def test_an_unknown_stratonovich_drift_is_refused():
+    noise = TensorNoise(diffusion=[["1", "0.5*sin(x)"], ["0.5*sin(x)", "1"]], convention="stratonovich")
+    problem = Problem(Landscape(drift=["0", "0"], variables=("x", "y")), noise, box((8, 8)))
+    with pytest.raises(CaseError, match="noise.convention"):
+        walk(problem, [[0.0, 0.0]], [1.0], time_step=0.1, seed=0)
 
 
 @pytest.mark.parametrize(
