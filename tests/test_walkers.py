@@ -357,7 +357,7 @@ def test_starts_follow_the_density():
 def test_an_unknown_stratonovich_drift_is_refused():
     noise = TensorNoise(diffusion=[["1", "0.5*sin(x)"], ["0.5*sin(x)", "1"]], convention="stratonovich")
     problem = Problem(Landscape(drift=["0", "0"], variables=("x", "y")), noise, box((8, 8)))
-    with pytest.raises(CaseError, match="noise.convention"):
+    with pytest.raises(CaseError, match=r"noise\.convention"):
         walk(problem, [[0.0, 0.0]], [1.0], time_step=0.1, seed=0)
 
 
