@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from exact import ornstein_uhlenbeck, passage_moments, quartic_passage
 from problems import QUARTIC, box, free, linear, rotated_quartic, turned, with_drift, with_loss
+from scipy.special import erfc
 
 from fpsolve.analyse.ensemble import absorbed, exit_times, histogram, l1_distance, moments
 from fpsolve.analyse.motion import evolve
@@ -73,15 +74,33 @@ def test_moments_of_a_linear_drift_with_a_full_tensor(infinite):
     agree(found.covariance[2], found.covariance_error[2], exact[1], 0.05 * np.abs(exact[1]).max())
 
 
+def test_moments_in_space():
+    """The whole of a Cholesky factor."""
+    drift = np.array([[-1.0, 0.5, 0.0], [0.0, -2.0, 0.3], [-0.4, 0.0, -0.7]])
+    tensor = np.array([[0.5, 0.3, -0.2], [0.3, 0.4, 0.1], [-0.2, 0.1, 0.6]])
+    problem = with_drift(box((8, 8, 8), (-9.0, 9.0)), linear(drift), tensor)
+    found = moments(walk(problem, at([1.0, 0.0, -1.0], 30_000), [1.0], time_step=0.1, seed=1))
+    mean, covariance = euler(drift, tensor, np.array([1.0, 0.0, -1.0]), 0.1, 10)
+    agree(found.mean[0], found.mean_error[0], mean)
+    agree(found.covariance[0], found.covariance_error[0], covariance)
+
+
+def test_a_drift_that_has_no_value_on_a_wall():
+    """Drift 1/x, D = 1 on (0, 6): the radius of free diffusion in the plane, E x**2 = 1 + 4 t."""
+    problem = with_drift(box((300,), (0.0, 6.0)), ["1/x"], [[1.0]])
+    squares = walk(problem, at(1.0, 20_000), [0.25], time_step=1e-3, seed=2).positions[0, :, 0] ** 2
+    agree(squares.mean(), squares.std() / math.sqrt(20_000), 2.0, 0.01)  # of the steps beside the wall
+
+
 def test_the_variance_is_of_first_order_in_the_time_step():
-    """At rest Euler's variance is T / (1 - h/2). 400 nearly independent times of 10,000 walkers: 0.1 % of the error."""
-    problem = with_loss(box((40,), (-8.0, 8.0)), "x**2/2", 1.0)
+    """At rest Euler's variance is T / (1 - h/2), so T / variance is off by h/2. 300 nearly independent times."""
     errors = []
     for time_step in (0.2, 0.1):
-        times = 6.0 + 1.5 * np.arange(300)
-        swarm = walk(problem, at(0.0, 10_000), times, time_step=time_step, seed=2)
-        errors.append(np.mean(swarm.positions**2) - 1.0)
-    assert errors[1] == pytest.approx(1.0 / 0.95 - 1.0, abs=0.003)  # 3 standard errors
+        times = 6.0 + 1.6 * np.arange(300)
+        problem = with_loss(box((40,), (-8.0, 8.0)), "x**2/2", 1.0)
+        swarm = walk(problem, at(0.0, 6_000), times, time_step=time_step, seed=2)
+        errors.append(1.0 - 1.0 / np.mean(swarm.positions**2))
+    assert errors == pytest.approx([0.1, 0.05], abs=0.0035)  # 3 sqrt(2 / 1.6e6), 1.6e6 being independent
     assert abs(math.log2(errors[0] / errors[1]) - 1.0) < 0.1
 
 
@@ -132,7 +151,7 @@ def test_reflecting_walls_let_nothing_through_a_full_tensor():
     problem = free(box((60, 60), (0.0, 1.0)), turned([1.0, 0.05], np.pi / 4))
     start, times = (0.25, 0.6), [0.05, 0.2]
     motion = evolve(problem, Point(start), times=times)
-    swarm = walk(problem, at(start, 40_000), times, time_step=5e-4, seed=2)
+    swarm = walk(problem, at(start, 20_000), times, time_step=1e-3, seed=2)
     found = moments(swarm)
     assert swarm.inside.all()
     assert ((swarm.positions >= 0.0) & (swarm.positions <= 1.0)).all()
@@ -177,15 +196,30 @@ def test_exit_from_an_interval_is_exact_at_any_step(time_step):
         agree(found.splitting["x_max"].value, found.splitting["x_max"].standard_error, above)
 
 
+@pytest.mark.parametrize("drift", [0.0, 0.7, -1.5])
+def test_a_single_step_has_the_whole_law_of_the_exit_time(drift):
+    """From 0.5 to the end of a half line, D = 1, all within one step: P(t) of the inverse Gaussian law, at any t.
+
+    P = N((-x - m t)/s) + exp(-m x) N((-x + m t)/s), s**2 = 2 t, N the normal distribution (Cox & Miller 1965, 5.7).
+    """
+    grid = Grid(x=Axis("x", 0.0, np.inf, 20, ("absorbing", "reflecting"), scale=1.0))
+    swarm = walk(with_drift(grid, [f"{drift}"], [[1.0]]), at(0.5, 40_000), [1.0], time_step=1.0, seed=1)
+    times = np.array([0.02, 0.05, 0.1, 0.3, 0.6, 0.95])
+    scale = 2.0 * np.sqrt(times)
+    exact = 0.5 * erfc((0.5 + drift * times) / scale) + 0.5 * np.exp(-0.5 * drift) * erfc((0.5 - drift * times) / scale)
+    found = (swarm.exit_times[:, None] <= times).mean(axis=0)
+    agree(found, np.sqrt(exact * (1.0 - exact) / 40_000), exact)
+
+
 def test_exit_times_are_of_first_order_with_the_bridge():
     """Drift -3 x, D = 1 + x**2 on (-1, 1), from 0: both change along a step; psi = -3/2 ln(1 + x**2), mean 2/3."""
     exact = passage_moments(lambda x: -1.5 * np.log1p(x**2), lambda x: 1.0 + x**2, 0.0, 1e-9, 1.0)[0]
     assert exact == pytest.approx(2.0 / 3.0, rel=1e-12)
     landscape = Landscape(drift=["-3*x"], variables=("x",))
     problem = Problem(landscape, TensorNoise(diffusion=[["1 + x**2"]]), LINE)
-    errors = [exact - exits(problem, 0.0, step, 500_000).value for step in (0.1, 0.025)]
+    errors = [exact - exits(problem, 0.0, step, 300_000).value for step in (0.1, 0.025)]
     assert errors[1] < 0.03
-    assert abs(math.log(errors[0] / errors[1], 4.0) - 1.0) < 0.1  # the sample's own uncertainty is 0.025
+    assert abs(math.log(errors[0] / errors[1], 4.0) - 1.0) < 0.1  # the sample's own uncertainty is 0.033
 
 
 def test_exit_times_are_of_order_one_half_without_the_bridge():
@@ -201,8 +235,9 @@ def test_exit_from_an_ellipse_with_a_full_tensor():
     region = f"{a!r}*x**2 + {2 * b!r}*x*y + {c!r}*y**2 > 1"
     problem, start = free(box((60, 60), (-1.3, 1.3)), TENSOR), np.array([0.2, -0.1])
     exact = (1.0 - start @ shape @ start) / (2.0 * np.trace(shape @ TENSOR))
-    found = exits(problem, start, 0.005, 20_000, absorb=[region])
-    agree(found.value, found.standard_error, exact, 0.01 * exact)  # first order: 2 % at twice the step
+    found = exits(problem, start, 0.0025, 20_000, absorb=[region])
+    # The bridge takes the surface for a plane: of first order, 2.0 % at 0.005 and 0.3 % at 0.00125.
+    agree(found.value, found.standard_error, exact, 0.01 * exact)
     assert list(found.splitting) == [region]
 
 
@@ -210,7 +245,7 @@ def test_exit_from_an_ellipse_with_a_full_tensor():
 def test_exit_from_a_double_well(condition):
     """Against the exact integral, at a barrier of three times the noise; the same surface by a bent level."""
     problem = with_loss(box((150,), (-2.4, 1.6)), QUARTIC, 1.0 / 3.0)
-    found = exits(problem, -1.0, 0.004, 6_000, absorb=[condition], until=500.0)
+    found = exits(problem, -1.0, 0.004, 2_000, absorb=[condition], until=500.0)
     exact = quartic_passage(1.0 / 3.0, 0.8)[0]
     agree(
         found.value, found.standard_error, exact, 0.02 * exact
@@ -265,7 +300,7 @@ def test_a_force_that_changes_smoothly():
     """Drift cos(3 t) - x: the mean is known; of slices of 1/200 the error is 1e-5, of Euler's steps below 0.002."""
     problem = with_drift(box((40,), (-6.0, 6.0)), ["cos(3*t) - x"], [[0.05]])
     times = np.array([0.4, 1.1, 2.0])
-    found = moments(walk(problem, at(0.0, 10_000), times, time_step=0.005, seed=1))
+    found = moments(walk(problem, at(0.0, 4_000), times, time_step=0.005, seed=1))
     exact = (np.cos(3 * times) + 3 * np.sin(3 * times) - np.exp(-times)) / 10.0
     agree(found.mean[:, 0], found.mean_error[:, 0], exact, 0.004)
 
@@ -295,13 +330,14 @@ def test_progress_is_told():
 
 
 def test_the_interpolation_error_falls_with_the_square_of_the_nodes():
+    """In the plane the lattice has one node per cell here, and the walkers of one seed go nearly the same ways."""
     errors = []
-    for cells in (200, 400):  # coarse enough for one node per face of the cells in the plane
-        grid = box((cells, 240), (-2.0, 2.0))
-        problem = with_loss(grid, f"{QUARTIC} + y**2", 0.2)
-        errors.append(walk(problem, at([-1.0, 0.0], 64), [1.0], time_step=0.01, seed=0).interpolation_error)
+    for cells in (240, 480):
+        problem = with_loss(box((cells, cells), (-2.0, 2.0)), f"{QUARTIC} + y**4", 0.2)
+        swarm = walk(problem, at([-1.0, 0.5], 640), [0.5], time_step=0.01, seed=0)
+        errors.append(swarm.interpolation_error)
     assert errors[0] < 1e-3
-    assert abs(math.log2(errors[0] / errors[1]) - 2.0) < 0.1 or errors[1] < errors[0]
+    assert abs(math.log2(errors[0] / errors[1]) - 2.0) < 0.1
 
 
 def test_starts_follow_the_density():
@@ -316,6 +352,13 @@ def test_starts_follow_the_density():
     exact = 1.0 - 4.0 * math.exp(-4.0) / -math.expm1(-4.0)
     # Within cells the density is even, of 80 cells at most 0.1 wide: an error of 0.1**2 / 12 of the slope.
     agree(placed[:, 0].mean(), placed[:, 0].std() / math.sqrt(20_000), exact, 0.001)
+
+
+def test_an_unknown_stratonovich_drift_is_refused():
+    noise = TensorNoise(diffusion=[["1", "0.5*sin(x)"], ["0.5*sin(x)", "1"]], convention="stratonovich")
+    problem = Problem(Landscape(drift=["0", "0"], variables=("x", "y")), noise, box((8, 8)))
+    with pytest.raises(CaseError, match=r"noise\.convention"):
+        walk(problem, [[0.0, 0.0]], [1.0], time_step=0.1, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ class Medium:
     @classmethod
     def of(cls, problem: Problem, nodes: Nodes, regions: Sequence[Region], alpha: float) -> Medium:
         """Sample a problem. Raises CaseError where something is not finite, or has no Ito drift."""
+        _ = problem.exponent  # raises where a Stratonovich drift is not known
         places, axes = nodes.positions(), problem.grid.dimensions
         with np.errstate(all="ignore"):
             drift = nodes.filled(in_pieces(lambda points: ito_drift(problem, points), places), "landscape.drift")
