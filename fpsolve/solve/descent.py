@@ -132,7 +132,7 @@ def descend(
         for given in absorb
     ]
     if not 0.0 <= momentum < 1.0:
-        raise CaseError("momentum", f"it is {momentum:g}", "It must be 0 or more, and below 1", "")
+        raise CaseError("ensemble.momentum", f"it is {momentum:g}", "It must be 0 or more, and below 1", "")
     steps = Steps.of(_checked_course(noise, landscape), instants)
     _check_batches(steps, code, sample.rows, threads)
     rule = (np.ascontiguousarray(landscape.mobility), float(momentum), code)
