@@ -22,15 +22,18 @@ from fpsolve.model.grid import FloatArray
 GAUSSIAN = 2.0  # tail index
 SMALLEST_INDEX = 0.3  # below, what looks like a heavy tail is an atom
 PLACES = np.arange(1, 11) / 10.0  # arguments of the characteristic function in units of 1 / scale
+WEIGHTS = np.log(PLACES) - np.log(PLACES).mean()
+WEIGHTS /= (WEIGHTS**2).sum()  # of the slope of a line over ln(PLACES)
 STEP = 1.25  # by which the argument grows on the way to the scale
 LARGEST_ARGUMENT = 1e6  # in units of 1 / standard deviation: no scale is looked for beyond
 TABLE = 1200  # points of a table of the law, evenly spaced in arcsinh
 PIECE = 1 << 18  # complex numbers at a time
 NEARBY = 1.02  # ratio of arguments whose difference is a derivative
-FIRST_PLACE = -3.7  # of the quadrature: s = 1e-19
 NODE_STEP = 0.05
 LAST_EXPONENT = 40.0  # exp(-40) is below rounding
 TINIEST = 1e-300
+STEEPEST = 1.59  # the tail index whose slope has the largest error
+ASKED = 401  # tail indices that are asked about for an interval
 NORMAL_95 = 1.959963984540054
 
 
@@ -100,10 +103,9 @@ def _angle(tail_index: float) -> float:
 def _on_the_ray(distances: FloatArray, tail_index: float, part: Callable[..., FloatArray]) -> FloatArray:
     """Sums over the nodes of the ray: part(integrand (points, nodes), s (points, nodes), weights of ds/s (nodes,))."""
     theta = _angle(tail_index)
-    farthest = max(
-        (LAST_EXPONENT / math.cos(tail_index * theta)) ** (1.0 / tail_index), LAST_EXPONENT / math.sin(theta)
-    )
-    places = np.arange(FIRST_PLACE, math.log(farthest) + NODE_STEP, NODE_STEP)
+    ends = (LAST_EXPONENT / math.cos(tail_index * theta)) ** (1.0 / tail_index), LAST_EXPONENT / math.sin(theta)
+    first = -math.log(LAST_EXPONENT / min(tail_index, 1.0))  # there s**alpha = exp(-40)
+    places = np.arange(first, math.log(max(ends)) + NODE_STEP, NODE_STEP)
     nodes, weights = np.exp(places - np.exp(-places)), NODE_STEP * (1.0 + np.exp(-places))
     turned, powered = 1j * np.exp(-1j * theta), np.exp(-1j * tail_index * theta)
     sums = [np.zeros(0)]
@@ -133,18 +135,13 @@ class StableFit:
 
     law: its tail index is the slope, cut to [0.3, 2]. slope: of ln(-ln |characteristic function|) against the
     logarithm of its argument, which exceeds 2 for laws with lighter shoulders than the Gaussian's. standard_error: of
-    the slope, from independent draws of any law.
+    the slope, from independent draws of any law. interval: 95 % confidence interval of the tail index, cut at 2.
     """
 
     law: StableLaw
     slope: float
     standard_error: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the tail index, cut at 2."""
-        reach = NORMAL_95 * self.standard_error
-        return min(self.slope - reach, GAUSSIAN), min(self.slope + reach, GAUSSIAN)
+    interval: tuple[float, float]
 
 
 @final
@@ -180,7 +177,8 @@ def tail_slope(sample: FloatArray, summands: int = 1) -> TailSlope | None:
     sample : (draws,) in any unit.
     summands : the law is that of the mean of so many independent draws of the sample, times `summands`: phi**summands.
 
-    There is no scale where the modulus does not fall to 1/e: a single value holds more than 1/e of the draws.
+    There is no scale where the modulus nowhere falls to 1/e, as where one value has more than 1/e of the draws and the
+    others are spread out.
     """
     spread = float(sample.std())
     if not spread > 0.0:
@@ -189,16 +187,14 @@ def tail_slope(sample: FloatArray, summands: int = 1) -> TailSlope | None:
     argument = _unit_argument(away, summands)
     if argument is None:
         return None
-    weights = np.log(PLACES) - np.log(PLACES).mean()
-    weights /= (weights**2).sum()
     height, effect, rise = np.zeros(PLACES.size), np.zeros(away.size), 0.0
     for number, place in enumerate(PLACES):
         height[number], part = _height(away, argument * place, summands)
-        effect += weights[number] * part
-        rise += weights[number] * _steepness(away, argument * place, summands)
+        effect += WEIGHTS[number] * part
+        rise += WEIGHTS[number] * _steepness(away, argument * place, summands)
     _, shift = _height(away, argument, summands)
     effect -= rise / _steepness(away, argument, summands) * shift
-    return TailSlope(float(weights @ height), spread / argument, effect)
+    return TailSlope(float(WEIGHTS @ height), spread / argument, effect)
 
 
 def _height(away: FloatArray, argument: float, summands: int) -> tuple[float, FloatArray]:
@@ -242,4 +238,29 @@ def fit_stable_law(sample: FloatArray) -> StableFit | None:
     phases = [np.angle(np.exp(1j * (sample - middle) * (place / found.scale)).mean()) for place in PLACES]
     location = middle + found.scale * float(PLACES @ np.unwrap(phases) / (PLACES @ PLACES))
     law = StableLaw(min(found.slope, GAUSSIAN), location, found.scale)
-    return StableFit(law, found.slope, found.standard_error)
+    return StableFit(law, found.slope, found.standard_error, _interval(found, sample.size))
+
+
+def _interval(found: TailSlope, draws: int) -> tuple[float, float]:
+    """95 % confidence interval of the tail index, cut at 2: it covers both of two.
+
+    Of a stable law: the indices from which the slope is no farther than 1.96 of their own standard errors, which fall
+    steeply towards alpha = 2. Of any law: 1.96 standard errors of the sample to either side.
+    """
+    unit, reach = NORMAL_95 / math.sqrt(draws), NORMAL_95 * found.standard_error
+    widest = unit * float(slope_error(np.array([STEEPEST]))[0])
+    asked = np.clip(found.slope + widest * np.linspace(-1.0, 1.0, ASKED), 0.1, GAUSSIAN)
+    accepted = asked[np.abs(found.slope - asked) <= unit * slope_error(asked)]
+    ends = np.concatenate([accepted, [found.slope - reach, found.slope + reach]])
+    return min(float(ends.min()), GAUSSIAN), min(float(ends.max()), GAUSSIAN)
+
+
+def slope_error(tail_index: FloatArray) -> FloatArray:
+    """Standard error of the slope of tail_slope, times sqrt(draws), in samples of stable laws: (laws,) to (laws,).
+
+    From 2 cov(Re phi(s), Re phi(t)) = phi(s - t) + phi(s + t) - 2 phi(s) phi(t) of one draw.
+    """
+    a, s, t = np.asarray(tail_index)[:, None, None], PLACES[:, None], PLACES
+    covariance = 0.5 * (np.exp(-(np.abs(s - t) ** a)) + np.exp(-((s + t) ** a))) - np.exp(-(s**a) - t**a)
+    heights = covariance * np.exp(s**a + t**a) / (s * t) ** a
+    return np.sqrt(np.einsum("s,lst,t->l", WEIGHTS, heights, WEIGHTS))

@@ -58,7 +58,7 @@ class Ensemble:
         """The process. Raises CaseError where a key has no effect on it."""
         natural = problem.landscape.sample is not None and hasattr(problem.noise, "batch_size")
         process: Process = self.process or ("sgd" if natural else "sde")
-        given = {"time_step": self.time_step, "tail_index": self.tail_index}
+        given: dict[str, object] = {"time_step": self.time_step, "tail_index": self.tail_index}
         if process == "sde":
             given = {"sampling": self.sampling, "momentum": self.momentum or None}
         for key, value in given.items():

@@ -45,7 +45,7 @@ def verdict(noise: GradientNoise, axis: int) -> str:
         told = [f"{index_words(fit)} at S = {size}" for size, fit in (known[:1] + known[1:][-1:])]
         parts += [f"alpha = {', '.join(told)}"] if told else []
         if math.isfinite(trend.change) and trend.kind is not Trend.REACHED:
-            parts.append(f"by {trend.change:+.2g} +- {trend.standard_error:.1g} from S = {trend.smaller} on")
+            parts.append(f"moves by {trend.change:+.2g} +- {trend.standard_error:.1g} from S = {trend.smaller} on")
     if trend.kind in (Trend.REACHED, Trend.LIGHT):
         parts.append(_gaussian_from(noise, axis))
     return "; ".join(parts)
@@ -73,12 +73,9 @@ def _gaussian_from(noise: GradientNoise, axis: int) -> str:
 def _numbers(noise: GradientNoise, axis: int) -> str:
     """Moments at the smallest and the largest batch size with standard errors, the exact ones in brackets."""
     ends = [noise.batches[0], *noise.batches[1:][-1:]]
-    ratios = [
-        f"{batch.found.standard_deviation[axis] / batch.exact.standard_deviation[axis]:.4g} +- "
-        f"{batch.errors.standard_deviation[axis] / batch.exact.standard_deviation[axis]:.1g}"
-        for batch in ends
-    ]
-    parts = [f"at S = {', '.join(str(batch.batch_size) for batch in ends)}: deviation/exact {', '.join(ratios)}"]
+    sizes = ", ".join(str(batch.batch_size) for batch in ends)
+    ratios = [batch.found.standard_deviation[axis] / batch.exact.standard_deviation[axis] for batch in ends]
+    parts = [f"S = {sizes}: deviation/exact {', '.join(f'{ratio:.3f}' for ratio in ratios)}"]
     for words, name in (("skewness", "skewness"), ("kurtosis", "excess_kurtosis")):
         parts.append(f"{words} {', '.join(_moment_words(batch, name, axis) for batch in ends)}")
     return " · ".join(parts)
@@ -86,7 +83,7 @@ def _numbers(noise: GradientNoise, axis: int) -> str:
 
 def _moment_words(batch: BatchNoise, name: str, axis: int) -> str:
     value, error, exact = (float(getattr(some, name)[axis]) for some in (batch.found, batch.errors, batch.exact))
-    return f"{value:.3g} +- {error:.1g} ({round(exact, 9) + 0.0:.2g})"
+    return f"{value:.2g} +- {error:.1g} ({round(exact, 4) + 0.0:.2g})"
 
 
 def noise_record(noise: GradientNoise) -> dict[str, Any]:

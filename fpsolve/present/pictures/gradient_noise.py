@@ -42,7 +42,8 @@ HEADROOM = 3.0  # factor above the highest bar
 def draw_gradient_noise(noise: GradientNoise, variables: Sequence[str], title: str) -> Figure:
     """Histograms by direction (rows) and batch size (columns, at most 4), and below tail index and kurtosis against S.
 
-    Everything is in units of the exact standard deviation, over a logarithmic density: tails show.
+    The noise is in units of the exact standard deviation, its density logarithmic: tails show. To be saved in the same
+    style.
     """
     with styled():
         shown = _shown(noise.batches)
@@ -55,7 +56,7 @@ def draw_gradient_noise(noise: GradientNoise, variables: Sequence[str], title: s
             slots = rows[row].subgridspec(1, len(shown))
             for column, batch in enumerate(shown):
                 panel = figure.add_subplot(slots[0, column])
-                _draw_law(panel, batch, axis, column == 0)
+                _draw_law(panel, batch, axis)
                 panel.set_title(_law_title(noise, variables, axis, batch, column == 0))
         slots = rows[len(axes_shown)].subgridspec(1, 2)
         _draw_indices(figure.add_subplot(slots[0, 0]), noise, axes_shown)
@@ -98,12 +99,11 @@ def _direction_words(noise: GradientNoise, variables: Sequence[str], axis: int) 
     return f"Along {words}"
 
 
-def _draw_law(panel: Axes, batch: BatchNoise, axis: int, first: bool) -> None:
+def _draw_law(panel: Axes, batch: BatchNoise, axis: int) -> None:
     """The histogram of the noise, the Gaussian and the stable law over it."""
     unit = float(batch.exact.standard_deviation[axis])
     panel.set_xlabel("noise / exact deviation")
-    if first:
-        panel.set_ylabel("density")
+    panel.set_ylabel("density")
     if not unit > 0.0:
         panel.set_axis_off()
         panel.text(0.5, 0.5, "no noise", transform=panel.transAxes, ha="center", va="center")
@@ -136,9 +136,9 @@ def _draw_law(panel: Axes, batch: BatchNoise, axis: int, first: bool) -> None:
 def _tell(panel: Axes, batch: BatchNoise, axis: int, outside: int) -> None:
     """The tail index with its confidence interval, and how many draws lie outside the panel."""
     fit = batch.fits[axis]
-    style: dict[str, Any] = {"transform": panel.transAxes, "va": "top", "fontsize": 8.5}
-    if fit is not None:
-        panel.text(0.03, 0.97, f"α = {index_words(fit)}".replace(" (", "\n(").replace("-", "–"), ha="left", **style)
+    style: dict[str, Any] = {"transform": panel.transAxes, "va": "top", "fontsize": 9.0}
+    words = "no stable fit" if fit is None else f"α = {index_words(fit)}".replace(" (", "\n(").replace("-", "–")
+    panel.text(0.03, 0.97, words, ha="left", **style)
     if outside:
         panel.text(0.97, 0.97, f"{outside} of {batch.draws}\noutside", ha="right", **style)
 
