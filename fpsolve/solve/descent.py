@@ -78,7 +78,7 @@ class Descent:
         """What should be known about the runs: SGD has no walls, so one that is touched changes what it does."""
         if not self.touches.any():
             return []
-        found = f"a reflecting wall returned {100.0 * self.touched:.2g} % of the SGD runs, {self.touches.sum()} times"
+        found = f"a reflecting wall returned {100.0 * self.touched:.3g} % of the SGD runs, {self.touches.sum()} times"
         return [Notice("sgd_touches_wall", f"{found}; SGD itself knows no walls: widen the grid")]
 
 
