@@ -415,6 +415,14 @@ def test_an_exit_is_where_a_step_ends_inside_a_region():
     assert (found.swarm.exit_times[steps == 0] == 0.0).all()
 
 
+def test_exits_of_a_schedule_have_its_times():
+    noise = MinibatchNoise(learning_rate="1/(k + 1)", batch_size=1)
+    found = descend(ladder([-1.0]), noise, open_grid(1), [[0.0]], [1.0, 1.6, 4.0], absorb=["x > 1.7"], seed=1)
+    assert found.exit_steps.tolist() == [3]  # at 1, 1.5, 1.83
+    assert found.swarm.exit_times[0] == pytest.approx(1 + 1 / 2 + 1 / 3, rel=1e-15)  # rounding
+    np.testing.assert_allclose(found.swarm.positions[:, 0, 0], [1.0, 1.5, np.nan], rtol=1e-15)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_walls_fold_and_wrap(momentum):
     landscape = Landscape(per_example_loss="c*x + d*y", data={"c": [0.3], "d": [-1.75]}, variables=NAMES)
@@ -489,7 +497,7 @@ NOISE = MinibatchNoise(learning_rate=0.1, batch_size=1)
             r"noise\.batch_size: the noise has no batch size",
         ),
         ({"sampling": "all"}, r'ensemble\.sampling: it is "all". It must be one of replacement, without, epochs'),
-        ({"momentum": 1.0}, r"momentum: it is 1\. It must be 0 or more, and below 1"),
+        ({"momentum": 1.0}, r"ensemble\.momentum: it is 1\. It must be 0 or more, and below 1"),
         (
             {"noise": MinibatchNoise(learning_rate=0.1, batch_size=6), "sampling": "without"},
             r"noise\.batch_size: a batch of 6 different rows\. There are 5",
