@@ -11,6 +11,7 @@ import pytest
 
 from fpsolve import networks
 from fpsolve.errors import CaseError, RunError
+from fpsolve.model.table import Table
 from fpsolve.networks import Plane, parameters_of, project, random_directions, top_hessian_directions
 from fpsolve.networks import examples as examples_module
 
@@ -381,6 +382,23 @@ def test_the_table_holds_what_was_found(line, random, tmp_path):
         np.testing.assert_array_equal(file.attrs["direction_lengths"], plane.lengths)
     with pytest.raises(RunError, match="the table cannot be written"):
         found.write(tmp_path / "nowhere" / "line.nc")
+
+
+@needs_torch
+def test_the_table_read_again_is_the_landscape_between_the_nodes(line, random, tmp_path):
+    """A linear model: all are polynomials of degree two in the coordinates, which quintic splines hold exactly."""
+    model, inputs, targets = line
+    plane = Plane(parameters_of(model), random.standard_normal((2, SIZE)))
+    axes = (np.linspace(-1.0, 1.0, 7), np.linspace(-0.5, 0.8, 6))
+    project(model, half_square, inputs, targets, plane, axes, weight_decay=0.1).write(tmp_path / "line.nc")
+    table = Table.read(tmp_path / "line.nc", ("x", "y"))
+    assert table.examples == ROWS
+    for place in random.uniform([-1.0, -0.5], [1.0, 0.8], (20, 2)):
+        wanted = in_closed_form(inputs, targets, plane, place, 0.1)
+        fields = (table.loss, table.gradient, table.hessian, table.gradient_covariance)
+        for read, value in zip(fields, wanted, strict=True):
+            found = read(place[:, None])[..., 0]
+            np.testing.assert_allclose(found, value, rtol=0.0, atol=1e-12 * np.abs(value).max())  # rounding
 
 
 def squares(outputs, targets):

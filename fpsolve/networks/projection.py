@@ -104,7 +104,8 @@ def project(
     loss_function : outputs, targets -> losses (examples,), or their mean (then it is asked of one example at a time).
     inputs, targets : tensors or arrays, one row per example; real ones are taken in float64.
     plane : as many parameters as the model trains; its point need not be the model's own.
-    axes : nodes along each direction [length], increasing, at least four.
+    axes : nodes along each direction [length], increasing: at least six for quintic splines through the table, four for
+        cubic ones.
     variables : names of the axes; x, y, z when left out.
     weight_decay : as torch.optim.SGD's: adds weight_decay/2 |parameters|**2 to the loss; without noise.
     chunk : examples at a time; bounds the memory and changes the result by rounding alone.
