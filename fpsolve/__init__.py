@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fpsolve.version import __version__
 
 if TYPE_CHECKING:
+    from fpsolve.analyse.ensemble import exit_times
+    from fpsolve.analyse.gradient_noise import gradient_noise
     from fpsolve.analyse.motion import evolve
     from fpsolve.analyse.rest import stationary
     from fpsolve.analyse.spectrum import spectrum
@@ -21,16 +23,21 @@ if TYPE_CHECKING:
     from fpsolve.model.initial import Density, Gaussian, Point, Saved, Uniform
     from fpsolve.model.landscape import Landscape
     from fpsolve.model.maps import Refinement
-    from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, TensorNoise
+    from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, MinibatchNoise, TensorNoise
     from fpsolve.model.problem import Problem
     from fpsolve.model.region import Region
     from fpsolve.model.schedule import Stage
+    from fpsolve.model.table import Table, write_table
     from fpsolve.pipeline import run
     from fpsolve.preview import check
     from fpsolve.refine import escape
+    from fpsolve.solve.descent import descend
+    from fpsolve.solve.walkers import draw_starts, walk
 
 # Where each public name lives; looked up on first use, so that `import fpsolve` is quick.
 _HOMES = {
+    "fpsolve.analyse.ensemble": ("exit_times",),
+    "fpsolve.analyse.gradient_noise": ("gradient_noise",),
     "fpsolve.analyse.motion": ("evolve",),
     "fpsolve.analyse.rest": ("stationary",),
     "fpsolve.analyse.spectrum": ("spectrum",),
@@ -41,13 +48,16 @@ _HOMES = {
     "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Saved", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
     "fpsolve.model.maps": ("Refinement",),
-    "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "TensorNoise"),
+    "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "MinibatchNoise", "TensorNoise"),
     "fpsolve.model.problem": ("Problem",),
     "fpsolve.model.region": ("Region",),
     "fpsolve.model.schedule": ("Stage",),
+    "fpsolve.model.table": ("Table", "write_table"),
     "fpsolve.pipeline": ("run",),
     "fpsolve.preview": ("check",),
     "fpsolve.refine": ("escape",),
+    "fpsolve.solve.descent": ("descend",),
+    "fpsolve.solve.walkers": ("draw_starts", "walk"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -64,6 +74,7 @@ __all__ = [
     "Grid",
     "HessianNoise",
     "Landscape",
+    "MinibatchNoise",
     "Point",
     "Problem",
     "Refinement",
@@ -71,16 +82,23 @@ __all__ = [
     "RunError",
     "Saved",
     "Stage",
+    "Table",
     "TensorNoise",
     "Uniform",
     "__version__",
     "check",
+    "descend",
+    "draw_starts",
     "escape",
     "evolve",
+    "exit_times",
+    "gradient_noise",
     "load_case",
     "run",
     "spectrum",
     "stationary",
+    "walk",
+    "write_table",
 ]
 
 

@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ def heaviside(value):
 
 '''
 DECORATOR = '@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)\n'
+IMPORTING = threading.Lock()  # threads that ask for the same module wait until it is whole
 CACHE_VARIABLE = "FPSOLVE_CACHE_DIR"
 
 
@@ -81,8 +83,11 @@ def _source(heading: str, formulas: Sequence[Expression], axes: int) -> str:
 def _imported(source: str) -> ModuleType:
     """The module of some source, from its file in the cache, which is made where it is not there."""
     name = f"fpsolve_generated_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with IMPORTING:
+        return sys.modules[name] if name in sys.modules else _loaded(name, source)
+
+
+def _loaded(name: str, source: str) -> ModuleType:
     path = _cache_folder() / f"{name}.py"
     if not path.exists() or path.read_text(encoding="utf-8") != source:
         partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -78,7 +78,7 @@ class Descent:
         """What should be known about the runs: SGD has no walls, so one that is touched changes what it does."""
         if not self.touches.any():
             return []
-        found = f"a reflecting wall returned {100.0 * self.touched:.2g} % of the SGD runs, {self.touches.sum()} times"
+        found = f"a reflecting wall returned {100.0 * self.touched:.3g} % of the SGD runs, {self.touches.sum()} times"
         return [Notice("sgd_touches_wall", f"{found}; SGD itself knows no walls: widen the grid")]
 
 
@@ -132,7 +132,7 @@ def descend(
         for given in absorb
     ]
     if not 0.0 <= momentum < 1.0:
-        raise CaseError("momentum", f"it is {momentum:g}", "It must be 0 or more, and below 1", "")
+        raise CaseError("ensemble.momentum", f"it is {momentum:g}", "It must be 0 or more, and below 1", "")
     steps = Steps.of(_checked_course(noise, landscape), instants)
     _check_batches(steps, code, sample.rows, threads)
     rule = (np.ascontiguousarray(landscape.mobility), float(momentum), code)

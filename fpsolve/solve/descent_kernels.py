@@ -101,9 +101,7 @@ def settle(x, v, lower, upper, kinds, gates):  # type: ignore[no-untyped-def]
 
 def outcome(x, v, lower, upper, kinds, gates, regions, level):  # type: ignore[no-untyped-def]
     """What becomes of x: a gate or a sign. regions: gate of the first one; level: room for the level functions."""
-    found = STAYS
-    if beyond(x, lower, upper):  # type: ignore[no-untyped-call]
-        found = settle(x, v, lower, upper, kinds, gates)  # type: ignore[no-untyped-call]
+    found = settle(x, v, lower, upper, kinds, gates)  # type: ignore[no-untyped-call]
     if LEVELS > 0 and found in (STAYS, TOUCHES):
         levels(x, level)  # type: ignore[no-untyped-call]
         for region in range(LEVELS):
@@ -142,7 +140,9 @@ def march(stream, columns, rule, table, walls, ends, order, state, record):  # t
                     moved -= mobility[a, b] * g[b]
                 v[a] = moved
                 x[a] += rates[min(k, len(rates) - 1)] * moved
-            gate = outcome(x, v, lower, upper, kinds, gates, regions, level)  # type: ignore[no-untyped-call]
+            gate = STAYS
+            if LEVELS > 0 or beyond(x, lower, upper):  # type: ignore[no-untyped-call]
+                gate = outcome(x, v, lower, upper, kinds, gates, regions, level)  # type: ignore[no-untyped-call]
             if gate == TOUCHES:
                 touches[w] += 1
             if gate >= 0 or gate == LOST:

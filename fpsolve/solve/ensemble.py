@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 
-BLOCK = 64  # walkers that share a stream
+BLOCK = 128  # walkers that share a stream
 MOST_BYTES = 2**31  # of saved positions
 PATIENCE = 0.1  # seconds between two looks at how far the blocks are
 

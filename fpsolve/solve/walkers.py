@@ -53,6 +53,7 @@ SLICES = 200
 FEWER_NODES = 8  # so many times fewer nodes, where they are sampled so often
 MOST_CHECKED = 4096  # positions around which the interpolation is checked
 ROUNDING = 1e-9  # relative difference of a step count that is rounding
+FAR_OUT = 100.0  # times the outermost node: no normal step leads there
 MOST_DRAWS = 1000  # of a Gaussian start, until all lie inside the walls
 
 
@@ -183,6 +184,7 @@ class Medium:
     @classmethod
     def of(cls, problem: Problem, nodes: Nodes, regions: Sequence[Region], alpha: float) -> Medium:
         """Sample a problem. Raises CaseError where something is not finite, or has no Ito drift."""
+        _ = problem.exponent  # raises where a Stratonovich drift is not known
         places, axes = nodes.positions(), problem.grid.dimensions
         with np.errstate(all="ignore"):
             drift = nodes.filled(in_pieces(lambda points: ito_drift(problem, points), places), "landscape.drift")
@@ -200,7 +202,8 @@ class Medium:
         """Error of the interpolation of drift and D around positions (..., axes), nan being left out.
 
         It is measured in the middles of the lattice's boxes around them, where it is largest: root mean square of the
-        difference over that of the field, for the drift or for D, whichever is larger.
+        difference over that of the field, or over the field's median on the lattice where that is larger (walkers may
+        be seen only where the drift vanishes); for the drift or for D, whichever is larger.
         """
         flat = positions.reshape(-1, positions.shape[-1])
         flat = flat[np.isfinite(flat).all(axis=1)]
@@ -210,10 +213,8 @@ class Medium:
         between = self.table[corner[:, None] + self.nodes.corners].mean(axis=1).T
         tensors = self.problem.diffusion.matrix(middles)[np.tril_indices(axes)]
         begin = axes + self.reach.size
-        return max(
-            _relative(between[:axes], ito_drift(self.problem, middles)),
-            _relative(between[begin : begin + len(tensors)], tensors),
-        )
+        parts = ((slice(0, axes), ito_drift(self.problem, middles)), (slice(begin, begin + len(tensors)), tensors))
+        return max(_relative(between[part], exact, self.table[:, part]) for part, exact in parts)
 
 
 def ito_drift(problem: Problem, positions: FloatArray) -> FloatArray:
@@ -225,9 +226,9 @@ def ito_drift(problem: Problem, positions: FloatArray) -> FloatArray:
     return drift + (diffusion.noise_drift(positions) + diffusion.divergence(positions))
 
 
-def _relative(found: FloatArray, wanted: FloatArray) -> float:
-    """Root mean square of a difference over that of what is wanted."""
-    size = float(np.sqrt(np.mean(wanted**2)))
+def _relative(found: FloatArray, wanted: FloatArray, everywhere: FloatArray) -> float:
+    """Root mean square of a difference over the size of the field, (entries, points); everywhere: (nodes, entries)."""
+    size = max(float(np.sqrt(np.mean(wanted**2))), float(np.median(np.abs(everywhere).max(axis=1))))
     return float(np.sqrt(np.mean((found - wanted) ** 2))) / size if size > 0.0 else 0.0
 
 
@@ -284,10 +285,14 @@ class _Crowd:
             (walls.lower, walls.upper, walls.kinds, walls.gates),
             medium.reach,
         )
-        if lost:
+        if lost or (self.alpha == kernels.GAUSSIAN and self._strays(block, nodes)):
             found = f"a walker went beyond all bounds before t = {now + steps * time_step:g}"
             required = "A step must be shorter than 2 over the steepest slope of the drift"
             raise RunError("ensemble", found, required, f"Lower ensemble.time_step, which is {self.time_step:g}")
+
+    def _strays(self, block: slice, nodes: Nodes) -> bool:
+        """Whether a walker is so far out that only unstable steps can have brought it there."""
+        return bool(np.abs(self.positions[block]).max() > FAR_OUT * np.abs(nodes.places).max())
 
 
 def draw_starts(problem: Problem, initial: AbstractInitial | ArrayLike, walkers: int, seed: int) -> FloatArray:

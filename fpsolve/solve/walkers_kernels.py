@@ -53,6 +53,8 @@ def march(  # type: ignore[no-untyped-def]
         node[a] = first[a]
     evaluate(x, count, lattice, linear, node, share, row, weight, here)
     for step in range(steps):
+        if count == 0:
+            break
         propose(stream, x, here, count, linear, h, alpha, z, y)
         gate[:], earliest[:] = -1, NEVER
         through_walls(stream, x, y, here, count, linear, h, bridge, walls, gate, earliest)
@@ -90,8 +92,8 @@ def evaluate(x, count, lattice, linear, node, share, row, weight, values):  # ty
     """Multilinear interpolation at x, into node (the box, changed from a guess), share (of it, below) and values.
 
     lattice: places, first, pace, strides, corners, table. The nodes of axis a are places[first[a]:first[a + 1]]; pace:
-    nodes per length, (n,), 0 where they are uneven; strides: of rows of the table, (n,); corners: offsets of the rows of
-    a box's corners, (2**n,), bit a of their number saying whether it is the upper one along axis a. Beyond the last
+    nodes per length, (n,), 0 where they are uneven; strides: of rows of the table, (n,); corners: offsets of the rows
+    of a box's corners, (2**n,), bit a of their number saying whether it is the upper one along axis a. Beyond the last
     nodes the first channels, `linear` of them, go on linearly, and the rest stays constant.
     row, weight: room, (walkers,) and (2, walkers).
     """
