@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NoReturn, TypeAlias, final
+from typing import Any, Literal, NoReturn, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -118,6 +118,11 @@ class Witness:
     rest: Comparison | None = None
     notices: tuple[Notice, ...] = ()
 
+    @property
+    def saw_anything(self) -> bool:
+        """Whether any walker was sent."""
+        return any(part is not None for part in (self.escape, self.motion, self.rest))
+
 
 def run_ensemble(
     problem: Problem,
@@ -127,37 +132,24 @@ def run_ensemble(
     *,
     absorb: Sequence[Region | str] = (),
     begin: float = 0.0,
+    held: bool = False,
     progress: Progress | None = None,
 ) -> Runs:
-    """Let an ensemble go from starts (walkers, axes). Raises CaseError and RunError as `walk` and `descend`."""
-    process, threads = ensemble.process_in(problem), threads_allowed()
+    """Let an ensemble go from starts (walkers, axes). Raises CaseError and RunError as `walk` and `descend`.
+
+    held: whether everything stays as it is at the time of the problem.
+    """
+    process = ensemble.process_in(problem)
+    shared: dict[str, Any] = {"absorb": absorb, "seed": ensemble.seed, "threads": threads_allowed()}
+    shared["progress"] = progress
     if process == "sde":
         time_step = ensemble.time_step or default_time_step(problem, starts)
-        swarm = walk(
-            problem,
-            starts,
-            times,
-            time_step=time_step,
-            absorb=absorb,
-            seed=ensemble.seed,
-            threads=threads,
-            tail_index=ensemble.tail_index,
-            begin=begin,
-            progress=progress,
-        )
+        own: dict[str, Any] = {"time_step": time_step, "tail_index": ensemble.tail_index, "begin": begin, "held": held}
+        swarm = walk(problem, starts, times, **own, **shared)
         return Runs(process, swarm, None, None, time_step, ())
-    found = descend(
-        *problem.whole,
-        problem.grid,
-        starts,
-        times,
-        absorb=absorb,
-        sampling=ensemble.sampling,
-        momentum=ensemble.momentum,
-        seed=ensemble.seed,
-        threads=threads,
-        progress=progress,
-    )
+    landscape, noise = (problem.landscape, problem.noise) if held else problem.whole
+    own = {"sampling": ensemble.sampling, "momentum": ensemble.momentum}
+    found = descend(landscape, noise, problem.grid, starts, times, **own, **shared)
     return Runs(process, found.swarm, found.steps, found.exit_steps, None, tuple(found.notices))
 
 
@@ -188,10 +180,9 @@ def witness_escape(
     """Walkers from a point into targets, and what should be known.
 
     log_time: ln of the mean escape time that is expected [time]; max_time: when those still inside are given up,
-    `LONG_ENOUGH` times as much unless it is given. There are no runs where that would take too long.
+    `LONG_ENOUGH` times as much unless it is given. There are no runs where that would take too long. The question is
+    about the time of the problem, at which everything is held.
     """
-    if problem.depends_on_time:  # the question is about one time, at which everything is held
-        problem = Problem(problem.landscape, problem.noise, problem.grid)
     starts = draw_starts(problem, Point(start), ensemble.walkers, ensemble.seed)
     if max_time is None:
         step = _length_of_step(problem, ensemble, starts)
@@ -200,7 +191,7 @@ def witness_escape(
             message = f"{ensemble.walkers} walkers would need about 10^{exponent:.0f} steps to escape: none was sent"
             return None, (Notice("no_ensemble", f"{message}; give ensemble.max_time, or louder noise"),)
         max_time = LONG_ENOUGH * math.exp(log_time)
-    runs = run_ensemble(problem, ensemble, starts, [max_time], absorb=targets, progress=progress)
+    runs = run_ensemble(problem, ensemble, starts, [max_time], absorb=targets, held=True, progress=progress)
     return runs, runs.notices
 
 

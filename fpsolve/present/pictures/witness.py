@@ -151,8 +151,8 @@ def _draw_moments(sheet: Sheet, axes: Axes, found: Comparison, rest: AtRest, nam
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.set_yticks(places, labels)
-    axes.set_title(f"Moments of {name}")
-    axes.set_xlabel(f"({name} − Fokker-Planck) / standard error")
+    axes.set_title(f"{name} − Fokker-Planck")
+    axes.set_xlabel("difference / standard error")
     axes.set_ylabel("moment")
     sheet.legend["within 2 standard errors of Fokker-Planck"] = Patch(facecolor=PALE, alpha=0.25)
 
