@@ -61,6 +61,10 @@ class Ensemble:
         given: dict[str, object] = {"time_step": self.time_step, "tail_index": self.tail_index}
         if process == "sde":
             given = {"sampling": self.sampling, "momentum": self.momentum or None}
+        turned = not np.array_equal(problem.landscape.mobility, np.eye(problem.grid.dimensions))
+        if process == "sgd" and turned and problem.noise.injected:
+            found, required = "SGD passes the injected noise through the mobility", "The equation adds it as it is"
+            raise CaseError("noise.injected", found, required, 'Remove one of them, or take ensemble.process = "sde"')
         for key, value in given.items():
             if value is not None:
                 found = f'it has no effect where the process is "{process}"'
@@ -147,8 +151,7 @@ def run_ensemble(
         )
         return Runs(process, swarm, None, None, time_step, ())
     found = descend(
-        *problem.whole,
-        problem.grid,
+        problem,
         starts,
         times,
         absorb=absorb,
