@@ -19,6 +19,7 @@ from fpsolve.errors import CaseError, Notice
 from fpsolve.model.fields import DIFFERENCE_STEP
 from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.model.initial import AbstractInitial, Point, Saved
+from fpsolve.model.noise import MinibatchNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.threads import threads_allowed
@@ -161,7 +162,26 @@ def run_ensemble(
         threads=threads,
         progress=progress,
     )
-    return Runs(process, found.swarm, found.steps, found.exit_steps, None, tuple(found.notices))
+    notices = (*found.notices, *_differences(problem, ensemble))
+    return Runs(process, found.swarm, found.steps, found.exit_steps, None, notices)
+
+
+def _differences(problem: Problem, ensemble: Ensemble) -> list[Notice]:
+    """What SGD does that the equation does not know."""
+    found = []
+    drawn = ensemble.sampling
+    if drawn is not None and isinstance(problem.noise, MinibatchNoise) and drawn != problem.noise.sampling:
+        message = f'SGD draws its batches by "{drawn}", the noise of the equation is that of "{problem.noise.sampling}"'
+        if drawn == "epochs":
+            message += "; over an epoch the batches balance each other, so that SGD is quieter than any of the two"
+        found.append(Notice("sampling_differs", message))
+    if ensemble.momentum > 0.0:
+        times = 1.0 / (1.0 - ensemble.momentum)
+        message = (
+            f"SGD has momentum {ensemble.momentum:g}, the equation has none: its time, and its noise, are those of"
+        )
+        found.append(Notice("momentum", f"{message} a learning rate {times:.3g} times as large"))
+    return found
 
 
 def default_time_step(problem: Problem, starts: FloatArray) -> float:
