@@ -184,6 +184,7 @@ class Preview:
     """What `check` says of a case without running it."""
 
     case: str
+    origin: str
     lattice: str
     smallest_diffusion: float
     cells_across: dict[str, float]
@@ -212,6 +213,7 @@ class Preview:
         return "\n".join(
             [
                 f"{self.case}   {self.verdict}",
+                *([f"  landscape   {self.origin}"] if self.origin else []),
                 f"  generator   {self.lattice}",
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
@@ -246,6 +248,7 @@ def _check(case: Case) -> Preview:
     memory = memory_needed(grid)
     return Preview(
         case.name,
+        problem.landscape.origin,
         lattice_words(generator),
         float(eigenvalues.min()),
         cells_across(problem),

@@ -42,7 +42,7 @@ def measure(model: fpsolve.Landscape, size: int, sampling: Batches, threads: int
 
     def run(count: int) -> None:
         starts = np.zeros((WALKERS, 2))
-        descend(model, noise, grid, starts, [RATE * count], sampling=sampling, seed=1, threads=threads)
+        descend((model, noise, grid), starts, [RATE * count], sampling=sampling, seed=1, threads=threads)
 
     run(2)  # compiles, or reads what was compiled
     began = time.perf_counter(), time.process_time()

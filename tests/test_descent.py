@@ -94,7 +94,7 @@ def at_rest(data, noise, *, walkers=400, saves=200, apart=10, wait=300, **option
     axes, rate = len(landscape.variables), noise.learning_rate
     starts = np.tile(parts(data)[0], (walkers, 1))
     times = rate * (wait + apart * np.arange(saves))
-    return descend(landscape, noise, open_grid(axes), starts, times, seed=3, **options)
+    return descend((landscape, noise, open_grid(axes)), starts, times, seed=3, **options)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_injected_noise_and_mobility():
     noise = MinibatchNoise(learning_rate=rate, batch_size=1, injected=injected)
     times = rate * (200 + 10 * np.arange(200))
     starts = np.full((400, 1), parts(LINE)[0][0])
-    found = descend(regression(LINE, mobility), noise, open_grid(1), starts, times, seed=5)
+    found = descend((regression(LINE, mobility), noise, open_grid(1)), starts, times, seed=5)
     assert_within(products(found.swarm.positions - starts)[:, 0, 0], wanted)
 
 
@@ -206,7 +206,7 @@ def test_logistic_regression_at_rest(axes, nodes):
     landscape = Landscape(per_example_loss=loss, data=columns, variables=names)
     noise = MinibatchNoise(learning_rate=rate, batch_size=1)
     times = rate * (100 + 10 * np.arange(200))
-    found = descend(landscape, noise, open_grid(axes), np.zeros((1000, axes)), times, seed=11).swarm.positions
+    found = descend((landscape, noise, open_grid(axes)), np.zeros((1000, axes)), times, seed=11).swarm.positions
     assert_within(found.mean(axis=0), mean)
     assert_within(products(found - mean)[:, *np.triu_indices(axes)], covariance[np.triu_indices(axes)])
 
@@ -299,7 +299,7 @@ def assert_schedule(noise, rates, sizes, injected, walkers=20_000):
     """Mean and variance at the end of so many steps, and at the middle, and when that is."""
     middle, count = len(rates) // 2, len(rates)
     times = [rates[:middle].sum(), rates.sum()]
-    found = descend(regression(LINE), noise, open_grid(1), np.full((walkers, 1), 1.5), times, seed=2)
+    found = descend((regression(LINE), noise, open_grid(1)), np.full((walkers, 1), 1.5), times, seed=2)
     assert found.steps.tolist() == [middle, count]
     for steps, positions in zip((middle, count), found.swarm.positions[..., 0], strict=True):
         mean, variance = scalar_moments(rates[:steps], sizes[:steps], injected[:steps], 1.5)
@@ -317,7 +317,7 @@ def steps_down(rows, size, sampling, count, walkers=2000):
     noise = MinibatchNoise(learning_rate=1.0, batch_size=size)
     times = np.arange(count + 1.0)
     landscape = ladder(2.0 ** np.arange(rows))
-    found = descend(landscape, noise, open_grid(1), np.zeros((walkers, 1)), times, seed=9, sampling=sampling)
+    found = descend((landscape, noise, open_grid(1)), np.zeros((walkers, 1)), times, seed=9, sampling=sampling)
     return -np.diff(found.swarm.positions[..., 0], axis=0)
 
 
@@ -360,7 +360,7 @@ def test_the_last_batch_of_an_epoch_is_smaller():
 def test_a_batch_of_all_rows_is_gradient_descent(sampling):
     noise = MinibatchNoise(learning_rate=0.3, batch_size=6)
     starts = np.random.default_rng(1).normal(size=(70, 2))
-    found = descend(regression(PLANE), noise, open_grid(2), starts, [0.3 * 25], seed=1, sampling=sampling)
+    found = descend((regression(PLANE), noise, open_grid(2)), starts, [0.3 * 25], seed=1, sampling=sampling)
     best, hessians, _ = parts(PLANE)
     decay = np.linalg.matrix_power(np.eye(2) - 0.3 * hessians.mean(axis=0), 25)
     np.testing.assert_allclose(
@@ -374,7 +374,7 @@ def test_the_first_exit_of_a_walk_on_a_lattice():
     noise = MinibatchNoise(learning_rate=spacing, batch_size=1)
     start, walkers = 0.1, 20_000
     found = descend(
-        ladder(slopes), noise, grid, np.full((walkers, 1), start), [0.0, 50.0, 500.0], absorb=["x > 0.85"], seed=4
+        (ladder(slopes), noise, grid), np.full((walkers, 1), start), [0.0, 50.0, 500.0], absorb=["x > 0.85"], seed=4
     )
     inside = np.arange(-10, 9)  # lattice points between the gates, which lie half-way between two
     chain = np.zeros((inside.size, inside.size))
@@ -400,7 +400,7 @@ def test_an_exit_is_where_a_step_ends_inside_a_region():
     grid, noise = open_grid(2), MinibatchNoise(learning_rate=0.7, batch_size=6)
     starts = np.random.default_rng(2).normal(size=(100, 2))
     regions = ["(x - 1)**2 + y**2 < 0.3", "y > 0.6 and x < 0.5"]
-    found = descend(regression(PLANE), noise, grid, starts, [70.0], absorb=regions, sampling="without", seed=1)
+    found = descend((regression(PLANE), noise, grid), starts, [70.0], absorb=regions, sampling="without", seed=1)
     inputs, outputs = PLANE
     steps, gates, place = np.full(100, -1), np.full(100, -1), starts.copy()
     for step in range(101):
@@ -417,7 +417,7 @@ def test_an_exit_is_where_a_step_ends_inside_a_region():
 
 def test_exits_of_a_schedule_have_its_times():
     noise = MinibatchNoise(learning_rate="1/(k + 1)", batch_size=1)
-    found = descend(ladder([-1.0]), noise, open_grid(1), [[0.0]], [1.0, 1.6, 4.0], absorb=["x > 1.7"], seed=1)
+    found = descend((ladder([-1.0]), noise, open_grid(1)), [[0.0]], [1.0, 1.6, 4.0], absorb=["x > 1.7"], seed=1)
     assert found.exit_steps.tolist() == [3]  # at 1, 1.5, 1.83
     assert found.swarm.exit_times[0] == pytest.approx(1 + 1 / 2 + 1 / 3, rel=1e-15)  # rounding
     np.testing.assert_allclose(found.swarm.positions[:, 0, 0], [1.0, 1.5, np.nan], rtol=1e-15)
@@ -428,7 +428,7 @@ def test_walls_fold_and_wrap(momentum):
     landscape = Landscape(per_example_loss="c*x + d*y", data={"c": [0.3], "d": [-1.75]}, variables=NAMES)
     grid = Grid(x=Axis("x", -1.0, 1.0, 4), y=Axis("y", 0.0, 1.0, 4, ("periodic", "periodic")))
     count, noise = 40, MinibatchNoise(learning_rate=1.0, batch_size=1)
-    found = descend(landscape, noise, grid, [[0.2, 0.5]], np.arange(count + 1.0), momentum=momentum, seed=1)
+    found = descend((landscape, noise, grid), [[0.2, 0.5]], np.arange(count + 1.0), momentum=momentum, seed=1)
     x, v, y, w, touches = 0.2, 0.0, 0.5, 0.0, 0
     for step in range(count + 1):
         np.testing.assert_allclose(found.swarm.positions[step, 0], [x, y % 1.0], rtol=0, atol=1e-12)  # rounding
@@ -443,7 +443,7 @@ def test_walls_fold_and_wrap(momentum):
 
 def test_a_step_longer_than_the_box_is_folded_more_than_once():
     grid = Grid(x=Axis("x", -1.0, 1.0, 4))
-    found = descend(ladder([-7.3]), MinibatchNoise(learning_rate=1.0, batch_size=1), grid, [[0.0]], [1.0], seed=1)
+    found = descend((ladder([-7.3]), MinibatchNoise(learning_rate=1.0, batch_size=1), grid), [[0.0]], [1.0], seed=1)
     assert found.swarm.positions[0, 0, 0] == pytest.approx(-0.7, abs=1e-14)  # 7.3 -> -5.3 -> 3.3 -> -1.3 -> -0.7
 
 
@@ -454,7 +454,7 @@ def test_the_runs_do_not_depend_on_threads_or_on_turns(monkeypatch):
     def run(threads, sampling):
         times = [1.0, 7.0, 30.0]
         found = descend(
-            regression(PLANE), noise, open_grid(2), starts, times, seed=6, threads=threads, sampling=sampling
+            (regression(PLANE), noise, open_grid(2)), starts, times, seed=6, threads=threads, sampling=sampling
         )
         return found.swarm.positions
 
@@ -470,7 +470,7 @@ def test_the_runs_do_not_depend_on_threads_or_on_turns(monkeypatch):
 def test_positions_at_times_between_steps_are_those_of_the_last_step():
     noise = MinibatchNoise(learning_rate=0.1, batch_size=1)
     times = [0.0, 0.05, 0.1, 0.3, 0.35, 0.7]  # 3 * 0.1 is above 0.3 in floating point
-    found = descend(regression(LINE), noise, open_grid(1), [[0.0]], times, seed=1)
+    found = descend((regression(LINE), noise, open_grid(1)), [[0.0]], times, seed=1)
     assert found.steps.tolist() == [0, 0, 1, 3, 3, 7]
     places = found.swarm.positions[:, 0, 0]
     assert places[0] == places[1] == 0.0
@@ -481,7 +481,7 @@ def test_positions_at_times_between_steps_are_those_of_the_last_step():
 def test_a_run_that_diverges_is_an_error():
     noise = MinibatchNoise(learning_rate=3.0, batch_size=1)
     with pytest.raises(RunError, match=r"with a learning rate of 3\..*Lower noise\.learning_rate"):
-        descend(regression(LINE), noise, open_grid(1), [[0.0]], [3000.0], seed=1)
+        descend((regression(LINE), noise, open_grid(1)), [[0.0]], [3000.0], seed=1)
 
 
 NOISE = MinibatchNoise(learning_rate=0.1, batch_size=1)
@@ -519,13 +519,13 @@ NOISE = MinibatchNoise(learning_rate=0.1, batch_size=1)
 )
 def test_what_is_refused(changes, message):
     given = {"landscape": regression(LINE), "noise": NOISE, "grid": open_grid(1), "starts": [[0.0]]} | changes
-    places = [given.pop(name) for name in ("landscape", "noise", "grid", "starts")]
+    *places, starts = [given.pop(name) for name in ("landscape", "noise", "grid", "starts")]
     with pytest.raises(CaseError, match=message):
-        descend(*places, [2.0], seed=1, **given)
+        descend(tuple(places), starts, [2.0], seed=1, **given)
 
 
 def test_an_extra_drift_has_no_part():
     columns = {"ax": LINE[0][:, 0], "b": LINE[1]}
     landscape = Landscape(per_example_loss="0.5*(ax*x - b)**2", data=columns, variables=("x",), extra_drift=["1"])
     with pytest.raises(CaseError, match=r"landscape\.extra_drift: it has no part in SGD"):
-        descend(landscape, NOISE, open_grid(1), [[0.0]], [1.0], seed=1)
+        descend((landscape, NOISE, open_grid(1)), [[0.0]], [1.0], seed=1)

@@ -90,7 +90,7 @@ def test_a_function_may_return_a_constant(positions):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"landscape: none of loss, drift, per_example_loss is given\. Exactly one of them is needed"),
+        ({}, r"landscape: none of loss, drift, per_example_loss, table is given\. Exactly one of them is needed"),
         ({"loss": "x", "drift": ["x", "y"]}, r"landscape: both loss and drift are given"),
         ({"drift": ["x", "y"], "mobility": np.eye(2)}, r"landscape\.mobility: it has no effect beside drift"),
         ({"drift": ["x", "y"], "extra_drift": ["x", "y"]}, r"landscape\.extra_drift: it has no effect beside drift"),

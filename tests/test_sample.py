@@ -233,3 +233,18 @@ def test_compiled_formulas_are_kept_by_their_content(tmp_path, writable):
     if writable:
         assert len(list(folder.rglob("fpsolve_generated_*.py"))) == 1
         assert list(folder.rglob("fpsolve_generated_*.nbc"))
+
+
+def test_minibatch_noise_goes_through_the_mobility():
+    """Steps along M g have the covariance M C M; its divergence, by differences."""
+    mobility = np.array([[1.0, 0.4], [0.4, 0.5]])
+    landscape = tanh_landscape(mobility=mobility)
+    diffusion = MinibatchNoise(learning_rate=2.0, batch_size=1).diffusion_in(landscape)
+    wanted = np.einsum("ia,abp,bj->ijp", mobility, landscape.gradient_covariance(POINTS), mobility)
+    assert_allclose(diffusion.matrix(POINTS), wanted, atol=ROUNDING)
+    step, found = 1e-4, np.zeros_like(POINTS)
+    for axis in range(2):
+        shift = np.zeros((2, 1))
+        shift[axis] = step
+        found += (diffusion.matrix(POINTS + shift) - diffusion.matrix(POINTS - shift))[:, axis] / (2.0 * step)
+    assert_allclose(diffusion.divergence(POINTS), found, atol=1e-6)  # differences: step**2, and rounding / step

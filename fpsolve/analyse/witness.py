@@ -19,6 +19,7 @@ from fpsolve.errors import CaseError, Notice
 from fpsolve.model.fields import DIFFERENCE_STEP
 from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.model.initial import AbstractInitial, Point, Saved
+from fpsolve.model.noise import MinibatchNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.threads import threads_allowed
@@ -61,6 +62,10 @@ class Ensemble:
         given: dict[str, object] = {"time_step": self.time_step, "tail_index": self.tail_index}
         if process == "sde":
             given = {"sampling": self.sampling, "momentum": self.momentum or None}
+        turned = not np.array_equal(problem.landscape.mobility, np.eye(problem.grid.dimensions))
+        if process == "sgd" and turned and problem.noise.injected:
+            found, required = "SGD passes the injected noise through the mobility", "The equation adds it as it is"
+            raise CaseError("noise.injected", found, required, 'Remove one of them, or take ensemble.process = "sde"')
         for key, value in given.items():
             if value is not None:
                 found = f'it has no effect where the process is "{process}"'
@@ -147,10 +152,27 @@ def run_ensemble(
         own: dict[str, Any] = {"time_step": time_step, "tail_index": ensemble.tail_index, "begin": begin, "held": held}
         swarm = walk(problem, starts, times, **own, **shared)
         return Runs(process, swarm, None, None, time_step, ())
-    landscape, noise = (problem.landscape, problem.noise) if held else problem.whole
+    system = (problem.landscape, problem.noise, problem.grid) if held else problem
     own = {"sampling": ensemble.sampling, "momentum": ensemble.momentum}
-    found = descend(landscape, noise, problem.grid, starts, times, **own, **shared)
-    return Runs(process, found.swarm, found.steps, found.exit_steps, None, tuple(found.notices))
+    found = descend(system, starts, times, **own, **shared)
+    notices = (*found.notices, *_differences(problem, ensemble))
+    return Runs(process, found.swarm, found.steps, found.exit_steps, None, notices)
+
+
+def _differences(problem: Problem, ensemble: Ensemble) -> list[Notice]:
+    """What SGD does that the equation does not know."""
+    found = []
+    drawn = ensemble.sampling
+    if drawn is not None and isinstance(problem.noise, MinibatchNoise) and drawn != problem.noise.sampling:
+        message = f'SGD draws its batches by "{drawn}", the noise of the equation is that of "{problem.noise.sampling}"'
+        if drawn == "epochs":
+            message += "; over an epoch the batches balance each other, so that SGD is quieter than either of the two"
+        found.append(Notice("sampling_differs", message))
+    if ensemble.momentum > 0.0:
+        times = 1.0 / (1.0 - ensemble.momentum)
+        message = f"SGD has momentum {ensemble.momentum:g}, the equation has none: SGD's clock and noise are"
+        found.append(Notice("momentum", f"{message} those of a learning rate {times:.3g} times as large"))
+    return found
 
 
 def default_time_step(problem: Problem, starts: FloatArray) -> float:

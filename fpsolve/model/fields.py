@@ -154,6 +154,50 @@ class FunctionField(Field):
         return replace(self, time=time) if self.depends_on_time else self
 
 
+@final
+@dataclass(frozen=True)
+class Congruence(Field):
+    """M A M of a matrix field A and a constant symmetric matrix M, over the first two indices of its shape."""
+
+    matrix: Field
+    factor: FloatArray  # (axes, axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """(axes, axes), and those of derivatives."""
+        return self.matrix.shape
+
+    @property
+    def is_constant(self) -> bool:  # type: ignore[override]
+        """Whether the matrix is."""
+        return self.matrix.is_constant
+
+    @property
+    def depends_on_time(self) -> bool:  # type: ignore[override]
+        """Whether the matrix does."""
+        return self.matrix.depends_on_time
+
+    def __call__(self, positions: FloatArray) -> FloatArray:
+        """Values (*shape, points)."""
+        return self._applied(self.matrix(positions))
+
+    def derivative(self) -> Congruence:
+        """That of the derivative."""
+        return Congruence(self.matrix.derivative(), self.factor)
+
+    def with_derivative(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Values and partial derivatives."""
+        values, slopes = self.matrix.with_derivative(positions)
+        return self._applied(values), self._applied(slopes)
+
+    def at(self, time: float) -> Congruence:
+        """The field at a time."""
+        return Congruence(self.matrix.at(time), self.factor)
+
+    def _applied(self, values: FloatArray) -> FloatArray:
+        return np.asarray(np.einsum("ia,ab...,bj->ij...", self.factor, values, self.factor))
+
+
 def field(
     source: Source,
     shape: tuple[int, ...],

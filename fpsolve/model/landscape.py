@@ -96,8 +96,7 @@ class Landscape:
         names = tuple(variables)
         numbers = dict(parameters or {})
         axes = len(names)
-        sources = {"loss": loss, "drift": drift, "per_example_loss": per_example_loss, "table": table}
-        _check_sources(sources)
+        _check_sources({"loss": loss, "drift": drift, "per_example_loss": per_example_loss, "table": table})
         _check_companions(drift, mobility, extra_drift, per_example_loss, data)
 
         def read(source: Source | None, shape: tuple[int, ...], key: str) -> Field | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
-from fpsolve.model.fields import Field, Source, field
+from fpsolve.model.fields import Congruence, Field, Source, field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.landscape import Landscape, symmetric_matrix
 from fpsolve.model.schedule import Course, Scheduled, schedule
@@ -361,6 +361,8 @@ class HessianNoise(AbstractGradientNoise):
 class MinibatchNoise(AbstractGradientNoise):
     """D = learning_rate / (2 batch_size) * f(C) + injected part, C the covariance of the gradients of single examples.
 
+    Where a mobility M turns the gradients, C stands for that of what is left of them, M C M.
+
     sampling: "replacement", or "without" for batches of different examples, whose mean varies less by the factor
     (N - batch_size) / (N - 1), N the number of examples. A batch of all of them has no noise, and is refused.
     """
@@ -373,9 +375,11 @@ class MinibatchNoise(AbstractGradientNoise):
             found, required = '"minibatch" needs the gradients of single examples', "The landscape has no data"
             remedy = 'Give landscape.data and per_example_loss, or take kind = "hessian"'
             raise CaseError("noise.kind", found, required, remedy)
-        share = self._share_of_population(landscape.examples)
+        share, covariance = self._share_of_population(landscape.examples), landscape.gradient_covariance
+        if not np.array_equal(landscape.mobility, np.eye(len(landscape.mobility))):
+            covariance = Congruence(covariance, landscape.mobility)
         return replace(
-            self._function_of(landscape.gradient_covariance, share * self.scale),
+            self._function_of(covariance, share * self.scale),
             eigenvalue_name="covariance of the gradients",
             eigenvalue_scale=share * self.scale,
             remedy="Add a noise.floor above 0, or injected noise",

@@ -23,6 +23,7 @@ from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.native import native
 from fpsolve.model.noise import AbstractNoise
+from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.sample import Sample
 from fpsolve.solve import descent_kernels as kernels
@@ -83,9 +84,7 @@ class Descent:
 
 
 def descend(
-    landscape: Landscape,
-    noise: AbstractNoise,
-    grid: Grid,
+    problem: Problem | tuple[Landscape, AbstractNoise, Grid],
     starts: ArrayLike,
     times: ArrayLike,
     *,
@@ -98,9 +97,9 @@ def descend(
 ) -> Descent:
     """Run SGD from many starts.
 
-    Of a Problem: `descend(*problem.whole, problem.grid, ...)`. The noise gives learning rate, batch size (rounded to
-    whole rows) and injected variance of each step, by its own count and time; its floor and convention belong to the
-    equation alone. With a mobility M the step is M g, so that its diffusion is M C M learning_rate / (2 batch_size).
+    The noise gives learning rate, batch size (rounded to whole rows) and injected variance of each step, by its own
+    count and time; its floor and convention belong to the equation alone. With a mobility M the step is M g, so that
+    its diffusion is M C M learning_rate / (2 batch_size).
 
     Walls of the grid: a reflecting one folds the step (and is told of in the notices), a periodic one wraps it, an
     absorbing one and the regions `absorb` are gates, in the order and by the names of a Motion; one who starts in a
@@ -108,6 +107,7 @@ def descend(
 
     Parameters
     ----------
+    problem : or its landscape, noise and grid, where there is no such equation: batches of all rows have no noise.
     starts : (walkers, axes) [length].
     times : saved times, increasing, the first at least 0: the learning rates of the steps add up to the time.
     absorb : regions that absorb, or their conditions.
@@ -122,6 +122,7 @@ def descend(
 
     Raises CaseError for bad input, RunError where a walker goes beyond all bounds.
     """
+    landscape, noise, grid = (*problem.whole, problem.grid) if isinstance(problem, Problem) else problem
     sample = _checked_landscape(landscape, grid)
     code = _checked_sampling(noise, sampling)
     instants, places = checked_times(times), checked_starts(starts, grid)
