@@ -170,7 +170,9 @@ def time_axis(axes: Axes, motion: Motion) -> None:
     axes.set_xlabel("time t")
     shown = [axes.xaxis]
     if steps is not None:
-        there, back = (lambda time: np.interp(time, times, steps)), (lambda step: np.interp(step, steps, times))
+        # Beyond the end the last pace goes on: ticks that lie outside must not be drawn at the edge.
+        long, more = (np.append(row, 3.0 * row[-1] - 2.0 * row[-2]) for row in (times, steps))
+        there, back = (lambda time: np.interp(time, long, more)), (lambda step: np.interp(step, more, long))
         above = axes.secondary_xaxis("top", functions=(there, back))
         above.set_xlabel("SGD steps")
         shown.append(above.xaxis)
