@@ -753,7 +753,7 @@ def _existing(table: Any, place: Iterable[str | int]) -> Iterator[str | int]:
         try:
             table = table[part]
         except (KeyError, IndexError, TypeError):
-            return
+            continue
         yield part
 
 
