@@ -8,7 +8,7 @@ from typing import Any
 
 from fpsolve.analyse.ensemble import Distance, ExitTimes
 from fpsolve.analyse.moments import mean_and_covariance
-from fpsolve.analyse.witness import PROCESS_WORDS, Comparison, Runs, Witness
+from fpsolve.analyse.witness import Comparison, Runs, Witness
 from fpsolve.model.grid import FloatArray, Grid
 
 SAMPLING_WORDS = {
@@ -20,8 +20,7 @@ SAMPLING_WORDS = {
 
 def witness_name(witness: Witness) -> str:
     """'SGD, 10000 runs'."""
-    noun = "runs" if witness.process == "sgd" else "of the SDE"
-    return f"{PROCESS_WORDS[witness.process]}, {witness.ensemble.walkers} {noun}"
+    return f"{witness.process.upper()}, {witness.ensemble.walkers} {'runs' if witness.process == 'sgd' else 'walkers'}"
 
 
 def witness_lines(witness: Witness, grid: Grid, rest: FloatArray | None, motion: FloatArray | None) -> list[str]:
