@@ -420,12 +420,14 @@ class Case:
     expect: dict[str, Expectation]
     folder: Path = field(default=Path(), compare=False)  # of the case file
     watch: Callable[[float], None] | None = field(default=None, compare=False)  # told how far the data are read
+    roughly: bool = field(default=False, compare=False)  # big data are read for a first look only
 
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
         periods = {axis.name: axis.upper - axis.lower for axis in self.grid.axes if axis.periodic}
-        landscape = self.landscape.landscape(self.folder, periods).tabulated(self.grid, self.watch)
+        landscape = self.landscape.landscape(self.folder, periods)
+        landscape = landscape.tabulated(self.grid, self.watch, roughly=self.roughly)
         return Problem(landscape, self.noise.noise(), self.grid)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -196,6 +196,7 @@ class Preview:
     needs_matrices: bool = True
     layer: FloorLayer | None = None  # the narrowest that only the floor of the noise keeps open
     choice: Choice | None = None  # of the stepper, where a density in time is asked for
+    seconds_for_data: float = 0.0  # to read big data at every cell, on one thread
 
     @property
     def verdict(self) -> str:
@@ -225,9 +226,11 @@ class Preview:
     def _effort(self) -> list[str]:
         """Memory and time: of a factorisation where one is needed, and of the steps in time."""
         lines, choice = [], self.choice
+        if self.seconds_for_data > 0.0:
+            lines.append(f"  data        about {self.seconds_for_data:.0f} s for all rows at every cell, on one thread")
         if self.needs_matrices or choice is None or choice.stepper != "stabilised":
             room = f"about {self.memory / 2**20:.0f} MiB of {self.memory_of_machine / 2**20:.0f} MiB"
-            lines = [f"  memory      {room}", f"  time        about {self.seconds:.1f} s for each factorisation"]
+            lines += [f"  memory      {room}", f"  time        about {self.seconds:.1f} s for each factorisation"]
         if choice is not None:
             lines.append(f"  in time     {choice.stepper}{f', {choice.reason}' if choice.reason else ''}")
         return lines
@@ -239,6 +242,7 @@ def check(case: Case | str | Path, overrides: Sequence[str] = ()) -> Preview:
 
 
 def _check(case: Case) -> Preview:
+    case = replace(case, roughly=True)
     needs_matrices = refuse_without_memory(case)
     problem = case.problem
     generator = Generator.of(problem)
@@ -260,6 +264,7 @@ def _check(case: Case) -> Preview:
         needs_matrices,
         _layer(case),
         _choice(case, generator),
+        problem.landscape.seconds_for_data(grid),
     )
 
 

@@ -248,3 +248,21 @@ def test_minibatch_noise_goes_through_the_mobility():
         shift[axis] = step
         found += (diffusion.matrix(POINTS + shift) - diffusion.matrix(POINTS - shift))[:, axis] / (2.0 * step)
     assert_allclose(diffusion.divergence(POINTS), found, atol=1e-6)  # differences: step**2, and rounding / step
+
+
+def test_a_first_look_reads_the_data_at_few_cells(monkeypatch, tmp_path):
+    monkeypatch.setattr(landscape_module, "EXACT_UP_TO", 1000)
+    grid = Grid(x=(-1, 1, 200), y=(-1, 1, 10))
+    rough = tanh_landscape().tabulated(grid, roughly=True)
+    assert [nodes.size for nodes in rough.loss.nodes] == [landscape_module.FEW_CELLS + 2, 12]  # and the walls
+    rows = "\n".join(f"{u},{v}" for u, v in zip(INPUT, OUTPUT, strict=True))
+    (tmp_path / "points.csv").write_text(f"u,v\n{rows}\n")
+    (tmp_path / "case.toml").write_text(
+        f'[landscape]\nvariables = ["x", "y"]\ndata = "points.csv"\nper_example_loss = "{TANH}"\n'
+        '[noise]\nkind = "minibatch"\nlearning_rate = 0.1\nbatch_size = 4\n'
+        "[grid]\nx = { min = -1.0, max = 2.0, cells = 60 }\ny = { min = -1.0, max = 1.0, cells = 40 }\n[stationary]\n"
+    )
+    preview = fpsolve.check(tmp_path / "case.toml")
+    assert preview.seconds_for_data == pytest.approx(300 * 2400 * landscape_module.SECONDS_PER_ROW)
+    assert "points.csv, 300 rows" in preview.as_text()
+    assert "for all rows at every cell" in preview.as_text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +26,8 @@ from fpsolve.model.table import Table
 
 # Rows times cells: edges and error bars ask some ten to hundred times per cell, each row takes some 20 ns.
 EXACT_UP_TO = 3_000_000
+FEW_CELLS = 24  # along an axis, for a first look
+SECONDS_PER_ROW = 5e-8  # and cell, on one thread
 PARTS_OF_DATA = ("gradient_covariance", "examples", "sample", "diffusion", "table")
 SAME_DRIFT = 1e-2  # relative difference of a drift and a spline's gradient on coarse lattices
 PARTS_OF_TABLE = ("gradient_covariance", "examples", "diffusion")
@@ -130,15 +132,20 @@ class Landscape:
             object.__setattr__(moved, name, part.at(time))
         return moved
 
-    def tabulated(self, grid: Grid, progress: Callable[[float], None] | None = None) -> Landscape:
+    def tabulated(
+        self, grid: Grid, progress: Callable[[float], None] | None = None, *, roughly: bool = False
+    ) -> Landscape:
         """The landscape for a grid: where means over the data would take long, they are computed once at its cells.
 
         Between the cells there are quintic splines then, whose error (order 6 of the loss) is far below that of the
-        scheme. progress: told the share done. Landscapes without data, or with few, are as they were.
+        scheme. progress: told the share done; roughly: for a first look, at fewer cells. Landscapes without data, or
+        with few, are as they were.
         """
         if not isinstance(self.loss, MeanField) or self.loss.sample.rows * grid.size <= EXACT_UP_TO:
             return self
         tell = progress or (lambda _: None)
+        if roughly:
+            grid = Grid(**{axis.name: replace(axis, cells=min(axis.cells, FEW_CELLS)) for axis in grid.axes})
         fields = self.loss.sample.tabulated(nodes_of(grid), [axis.periodic for axis in grid.axes], tell)
         sampled = copy.copy(self)
         for name, values in fields.items():
@@ -148,6 +155,12 @@ class Landscape:
     def _fields(self) -> dict[str, Field]:
         parts = {name: getattr(self, name) for name in ("loss", "gradient", "hessian", "extra_drift")}
         return {name: part for name, part in parts.items() if part is not None}
+
+    def seconds_for_data(self, grid: Grid) -> float:
+        """About how long the data take at all cells of a grid, on one thread; 0 where that is not needed."""
+        if self.sample is None or self.sample.rows * grid.size <= EXACT_UP_TO:
+            return 0.0
+        return SECONDS_PER_ROW * self.sample.rows * grid.size
 
     @property
     def origin(self) -> str:
