@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fpsolve
 from fpsolve import CaseError, load_case
-from fpsolve.case import LATER, LATER_CHOICES, Case, join_path, line_of, parse_case, split_path
+from fpsolve.case import LATER, Case, join_path, line_of, parse_case, split_path
 
 # Every table once. The tests below change a piece; the mark ¶ in what they put there is where the complaint must point.
 WELL = """\
@@ -476,7 +476,6 @@ NOT_YET = [
     ("noise.kind", '¶kind = "minibatch"', 'kind = "constant"', 'noise.kind: "minibatch" is not available yet. '
      "Choose one of constant, tensor, amplitude, hessian."),
     ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
-    ("grid.axes", f'{AXIS}\n¶axes = {{ at = [0.0], directions = "hessian" }}', AXIS, f"grid.axes: {REMOVE}"),
     ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
 ]  # fmt: skip
 
@@ -556,7 +555,6 @@ def test_bad_schedules_are_refused(schedule, message, tmp_path):
 def test_every_later_key_is_tested():
     tested = {tuple(key.replace(".x.", ".*.").strip("[]").split(".")) for key, *_ in NOT_YET}
     assert set(LATER) <= tested
-    assert set(LATER_CHOICES) <= tested
 
 
 # --- what only the model can refuse: `fpsolve check` finds all of it, still with file, line and key

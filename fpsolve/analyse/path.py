@@ -175,12 +175,16 @@ def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -
     fastest = int(np.argmax(rates.real))
     direction, rate = directions[:, fastest].real, float(rates[fastest].real)
     first, axes = FIRST_STEP * scale, saddle.size
-    lower, upper = _ends(problem.grid)
+    grid = problem.grid
+    lower, upper = _ends(grid)
     evaluations = itertools.count(1)
 
-    def motion(_: float, state: FloatArray) -> FloatArray:
+    def drift_at(position: FloatArray) -> FloatArray:
         # Beyond the ends the drift there goes on: no trial step blows up.
-        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        return _drift(problem, grid.placed(np.clip(grid.along(position), lower, upper)))
+
+    def motion(_: float, state: FloatArray) -> FloatArray:
+        drift = drift_at(state[:axes])
         if not np.isfinite(drift).all():
             raise _misled(problem, saddle, f"{_destination(problem.grid, state[:axes])}, where it is not finite")
         if next(evaluations) > MOST_EVALUATIONS:
@@ -188,11 +192,12 @@ def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -
         return np.append(drift, np.linalg.norm(drift))
 
     def speed(_: float, state: FloatArray) -> float:
-        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        drift = drift_at(state[:axes])
         return float(np.linalg.norm(drift)) - 0.5 * LAST_STEP * scale * rate
 
     def room(_: float, state: FloatArray) -> float:
-        return float(np.minimum(state[:axes] - lower, upper - state[:axes]).min())
+        along = grid.along(state[:axes])
+        return float(np.minimum(along - lower, upper - along).min())
 
     speed.terminal = room.terminal = True  # type: ignore[attr-defined]
     speed.direction = -1.0  # type: ignore[attr-defined]
@@ -234,7 +239,7 @@ def _times_at(solved: Any, lengths: FloatArray) -> FloatArray:
 
 
 def _ends(grid: Grid) -> tuple[FloatArray, FloatArray]:
-    """The lowest and the highest position that a way may reach, (axes,) each: no bound on periodic axes.
+    """The lowest and the highest coordinates along the axes that a way may reach: no bound on periodic axes.
 
     A wall at infinity is not reached, or in a finite time at an infinite speed: there it is the outermost cell centre.
     """
@@ -248,7 +253,7 @@ def _ends(grid: Grid) -> tuple[FloatArray, FloatArray]:
 
 def _destination(grid: Grid, end: FloatArray) -> str:
     """Where a way ends, in words; in the outermost cell of an infinite axis it is on its way to infinity."""
-    for axis, x in zip(grid.axes, end, strict=True):
+    for axis, x in zip(grid.axes, grid.along(end), strict=True):
         below, above = axis.infinite
         if (below and axis.index(x) < 0.5) or (above and axis.index(x) > axis.cells - 1.5):
             return "infinity"
