@@ -46,6 +46,7 @@ from fpsolve.model.noise import (
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Stage
+from fpsolve.model.splines import DEFAULT_DEGREE
 from fpsolve.model.table import Table as FieldTable
 from fpsolve.solve.passage import union
 
@@ -77,7 +78,7 @@ class LandscapeTable(Table):
     per_example_loss: str | None = None
     data: str | None = None
     table: str | None = None
-    degree: Degree = 5
+    degree: Degree | None = None  # of the splines of a table
     parameters: dict[str, float] = {}
 
     def landscape(self, folder: Path = Path(), periods: Mapping[str, float] | None = None) -> Landscape:
@@ -100,7 +101,8 @@ class LandscapeTable(Table):
     def _table(self, folder: Path, periods: Mapping[str, float] | None) -> FieldTable | None:
         if self.table is None:
             return None
-        return FieldTable.read(beside(folder, self.table), self.variables, degree=self.degree, periods=periods)
+        degree = self.degree or DEFAULT_DEGREE
+        return FieldTable.read(beside(folder, self.table), self.variables, degree=degree, periods=periods)
 
 
 def beside(folder: Path, file: str) -> Path:
@@ -521,6 +523,12 @@ class Case:
         given = {name: getattr(table, name) for name in Ensemble.__dataclass_fields__}
         return Ensemble(**given)
 
+    @property
+    def gradient_sampling(self) -> Sampling:
+        """How the batches of [gradient_noise] are drawn: as those of the noise, unless it says so itself."""
+        own = None if self.gradient_noise is None else self.gradient_noise.sampling
+        return own or (self.noise.sampling if isinstance(self.noise, MinibatchTable) else "replacement")
+
     @cached_property
     def core(self) -> Region | None:
         """The core of [escape], where it is given."""
@@ -621,8 +629,7 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
         if table not in content:
             required = "Every case needs [landscape], [noise] and [grid]"
             raise CaseError("", f"the table [{table}] is missing", required, f"Add [{table}]")
-    landscape = _read(LandscapeTable, content["landscape"], ("landscape",))
-    _check_names(landscape)
+    landscape = _landscape(content["landscape"])
     frame = _frame(content["grid"], landscape.variables)
     axes = _axes(content["grid"], landscape.variables if frame is None else turned_names(len(landscape.variables)))
     return Case(
@@ -763,7 +770,7 @@ def _existing(table: Any, place: Iterable[str | int]) -> Iterator[str | int]:
         try:
             table = table[part]
         except (KeyError, IndexError, TypeError):
-            return
+            continue
         yield part
 
 
@@ -808,6 +815,16 @@ def _refuse_unknown(path: tuple[str, ...], table: Mapping[str, Any], known: Iter
             raise CaseError(join_path(here), found, f"It belongs to {', '.join(kinds)}", "Remove it or change the kind")
         found = f'unknown {"key" if path else "table"} "{key}"'
         raise CaseError(join_path(here), found, required or f"Known: {', '.join(names)}", did_you_mean(key, names))
+
+
+def _landscape(table: object) -> LandscapeTable:
+    landscape = _read(LandscapeTable, table, ("landscape",))
+    _check_names(landscape)
+    if landscape.table is not None:
+        return landscape.model_copy(update={"degree": landscape.degree or DEFAULT_DEGREE})
+    if landscape.degree is not None:
+        raise CaseError("landscape.degree", "it has no effect without a table", "It belongs to table", "Remove it")
+    return landscape
 
 
 def _check_names(landscape: LandscapeTable) -> None:

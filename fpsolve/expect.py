@@ -17,7 +17,7 @@ from fpsolve.present.report import Check, Report
 
 # Densities are compared on the grid; everything else is read off the record.
 DENSITIES = ("stationary.density", "evolve.density")
-ANALYSES = ("stationary", "spectrum", "evolve", "escape")
+ANALYSES = ("stationary", "spectrum", "evolve", "escape", "ensemble", "gradient_noise")
 NUMBER = ("value", "relative", "absolute", "at_least", "at_most")
 SAME_TIME = 1e-9
 
@@ -32,9 +32,12 @@ def refuse_malformed(case: Case) -> None:
     """Raise CaseError, before the long work, for an entry that says nothing or asks about what is not computed."""
     for path, entry in case.expect.items():
         where = _where(path)
-        analysis = next(iter(split_path(path)), "")
-        if analysis in ANALYSES and getattr(case, analysis) is None:
-            raise CaseError(where, f"the case does not ask for it: there is no [{analysis}]", "", f"Add [{analysis}]")
+        parts = split_path(path)
+        needed = [*parts[:1], *(["ensemble"] if parts[:2] == ["escape", "ensemble"] else [])]
+        for analysis in needed:
+            if analysis in ANALYSES and getattr(case, analysis) is None:
+                found = f"the case does not ask for it: there is no [{analysis}]"
+                raise CaseError(where, found, "", f"Add [{analysis}]")
         if path in DENSITIES and (entry.at is None) == (entry.expression is None):
             found, required = _both_or_neither(entry.at is None, "at", "expression"), "A density needs exactly one"
             raise CaseError(where, found, required, "Give at = [...] and value, or expression = ... and l1")

@@ -28,7 +28,6 @@ from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError, Notice, RunError
 from fpsolve.expect import check_expectations
-from fpsolve.model.noise import MinibatchNoise
 from fpsolve.model.problem import Problem
 from fpsolve.present import storage
 from fpsolve.present.checkpoint import Checkpoints, read_earlier
@@ -275,13 +274,13 @@ def _gradient_noise(case: Case, progress: Progress) -> GradientNoise | None:
     if (table := case.gradient_noise) is None:
         return None
     progress("gradient noise", 0.0)
-    sample, noise = case.problem.landscape.sample, case.problem.noise
+    sample = case.problem.landscape.sample
     assert sample is not None
     return gradient_noise(
         sample.gradients(table.at),
         table.batch_sizes,
         point=np.array(table.at),
-        sampling=table.sampling or (noise.sampling if isinstance(noise, MinibatchNoise) else "replacement"),
+        sampling=case.gradient_sampling,
         draws=table.draws,
         seed=table.seed,
     )

@@ -12,7 +12,9 @@ import numpy as np
 
 from fpsolve.analyse.escape import refuse_bad_regions, start_weights
 from fpsolve.analyse.floor import FloorLayer, climb, floor_of, layer_words, narrowest_layer
+from fpsolve.analyse.gradient_noise import check_batch_sizes
 from fpsolve.analyse.motion import first_moment, timeline_of
+from fpsolve.analyse.witness import refuse_continued_descent
 from fpsolve.case import Case, EnsembleTable, EscapeTable, EvolveTable, GradientNoiseTable, with_case
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
@@ -20,9 +22,11 @@ from fpsolve.errors import CaseError
 from fpsolve.expect import refuse_malformed
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import Grid
+from fpsolve.model.initial import Saved
 from fpsolve.model.problem import Problem
 from fpsolve.present.report import lattice_words
 from fpsolve.solve.choice import Choice, choose
+from fpsolve.solve.descent import refuse_bad_descent
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
 from fpsolve.solve.passage import union
 
@@ -133,7 +137,10 @@ def _refuse_bad_escape(case: Case, table: EscapeTable, generator: Generator) -> 
 def _refuse_bad_ensemble(case: Case, table: EnsembleTable) -> None:
     ensemble = case.walkers
     assert ensemble is not None
-    ensemble.process_in(case.problem)
+    if ensemble.process_in(case.problem) == "sgd":
+        refuse_bad_descent(*case.problem.whole, case.problem.grid, ensemble.sampling)
+        if case.evolve is not None and isinstance(case.start, Saved):
+            refuse_continued_descent()
     if case.evolve is None and case.escape is None:
         if case.stationary is None:
             required = "Walkers stand beside a density or an escape time"
@@ -155,6 +162,7 @@ def _refuse_bad_point(case: Case, table: GradientNoiseTable) -> None:
     if case.problem.landscape.sample is None:
         required = "The noise of gradients is that of the rows of a data set"
         raise CaseError("gradient_noise", "there are no data", required, "Give landscape.data and per_example_loss")
+    check_batch_sizes(table.batch_sizes, case.gradient_sampling, case.problem.landscape.sample.rows)
 
 
 def _target_keys(case: Case) -> list[str]:

@@ -268,12 +268,12 @@ def test_an_error_about_a_table_names_the_override_inside_it(tmp_path):
 
 REFUSED = [
     # names
-    ("[grid]", "¶[gird]", 'gird: unknown table "gird". Known: title, landscape, noise, grid, walls, regions, '
-     'initial, observables, evolve, stationary, spectrum, escape, expect. Did you mean "grid"?'),
+    ("[grid]", "¶[gird]", 'gird: unknown table "gird". Known: title, landscape, noise, grid, walls, regions, initial, '
+     'observables, evolve, stationary, spectrum, escape, ensemble, gradient_noise, expect. Did you mean "grid"?'),
     ("[stationary]", "¶[stationnary]", 'stationnary: unknown table "stationnary". Known: '),
     ("cells =", "¶cels =", f"grid.x.cels: {CELS}"),
     ("variables =", "¶variable =", 'landscape.variable: unknown key "variable". Known: variables, loss, drift, '
-     'extra_drift, mobility, parameters. Did you mean "variables"?'),
+     'extra_drift, mobility, per_example_loss, data, table, degree, parameters. Did you mean "variables"?'),
     ("temperature", "¶temprature", 'noise.temprature: unknown key "temprature". Known: kind, learning_rate, injected, '
      'temperature, diffusion. Did you mean "temperature"?'),
     ("until", "¶untill", 'evolve.untill: unknown key "untill". Known: until, save, times, stepper, tolerance, absorb, '
@@ -289,19 +289,19 @@ REFUSED = [
     ('x = "reflecting"', '¶z = "reflecting"', 'walls.z: unknown key "z". Walls are named after the variables: x.'),
     # keys of another kind of noise
     ("temperature = 0.25", "temperature = 0.25\n¶batch_size = 8", 'noise.batch_size: it has no effect for '
-     'noise.kind = "constant". It belongs to hessian. Remove it or change the kind.'),
+     'noise.kind = "constant". It belongs to hessian, minibatch. Remove it or change the kind.'),
     ("temperature = 0.25", "temperature = 0.25\n¶floor = 0.1", 'noise.floor: it has no effect for '
-     'noise.kind = "constant". It belongs to hessian. Remove it or change the kind.'),
+     'noise.kind = "constant". It belongs to hessian, minibatch. Remove it or change the kind.'),
     (CONSTANT, HESSIAN + "\n¶temperature = 0.1", 'noise.temperature: it has no effect for noise.kind = "hessian". '
      "It belongs to constant. Remove it or change the kind."),
     ("temperature = 0.25", 'temperature = 0.25\n¶convention = "ito"', "noise.convention: it has no effect for "
-     'noise.kind = "constant". It belongs to tensor, amplitude, hessian.'),
+     'noise.kind = "constant". It belongs to tensor, amplitude, hessian, minibatch.'),
     # what is missing
     ("[grid]\n" + AXIS, "¶[grid]", 'grid: the variable "x" has no axis. Every variable needs one. '
      "Add x = { min = ..., max = ..., cells = ... }."),
     ("max = 2.0, ", "¶", 'grid.x: the key "max" is missing. It has no default. Add max = ...'),
     ('[noise]\nkind = "constant"', "¶[noise]", 'noise: the key "kind" is missing. Choose one of constant, tensor, '
-     "amplitude, hessian. Add kind = ..."),
+     "amplitude, hessian, minibatch. Add kind = ..."),
     ("[initial]\n" + POINT, "¶[initial]", "initial: 0 ways to start (none). Give exactly one of gaussian, point, "
      "density, stationary, uniform, file."),
     ("[initial]\n" + POINT, "¶[initial]\nuniform = false", "initial: 0 ways to start (none). Give exactly one of "),
@@ -318,10 +318,11 @@ REFUSED = [
      "Write temperature = [{ steps = 100, value = 0.1 }, { steps = 1000, value = 0.01 }]."),
     ("0.25", "¶2020-01-01", 'noise.temperature: it is "2020-01-01". It must be a number, a formula in t or k in '),
     ("0.25", "¶nan", "noise.temperature: it is nan. It must be a finite number."),
-    ('"constant"', "¶3", "noise.kind: 3 is not a known choice. Choose one of constant, tensor, amplitude, hessian."),
+    ('"constant"', "¶3", "noise.kind: 3 is not a known choice. Choose one of constant, tensor, amplitude, hessian, "
+     "minibatch."),
     ('"constant"', '¶["constant"]', 'noise.kind: ["constant"] is not a known choice. Choose one of '),
     ('"constant"', '¶"constnat"', 'noise.kind: "constnat" is not a known choice. Choose one of constant, tensor, '
-     'amplitude, hessian. Did you mean "constant"?'),
+     'amplitude, hessian, minibatch. Did you mean "constant"?'),
     (CONSTANT, 'kind = "constant"\n¶diffusion = 0.25', "noise.diffusion: it is 0.25. It must be a list in brackets. "
      "Write [[0.25]]."),
     (CONSTANT, 'kind = "constant"\n¶diffusion = [["x"]]', 'noise.diffusion.0.0: it is "x". It must be a number.'),
@@ -463,18 +464,7 @@ def test_a_text_where_a_table_belongs(tmp_path):
 
 REMOVE = "it is not available yet. This version does not read it. Remove it."
 NOT_YET = [
-    *(
-        (f"[{table}]", f"¶[{table}]\n{key}\n", "[stationary]", f"{table}: {REMOVE}")
-        for table, key in [
-            ("momentum", "beta = 0.9"), ("ensemble", "walkers = 10"),
-            ("gradient_noise", "at = [0.0]"),
-        ]
-    ),
-    ("landscape.data", '¶data = "points.csv"', LOSS, f"landscape.data: {REMOVE}"),
-    ("landscape.table", '¶table = "surface.nc"', LOSS, f"landscape.table: {REMOVE}"),
-    ("landscape.per_example_loss", '¶per_example_loss = "x"', LOSS, f"landscape.per_example_loss: {REMOVE}"),
-    ("noise.kind", '¶kind = "minibatch"', 'kind = "constant"', 'noise.kind: "minibatch" is not available yet. '
-     "Choose one of constant, tensor, amplitude, hessian."),
+    ("[momentum]", "¶[momentum]\nbeta = 0.9\n", "[stationary]", f"momentum: {REMOVE}"),
     ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
     ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
 ]  # fmt: skip
@@ -592,7 +582,7 @@ MODELLED = [
     ("abs(x + 1)", "log(x)", "distance =", "observables.distance: it is nan in cell (0) at x = -1.9. It must be finite "
      "in every cell. Move the walls or change the formula."),
     # landscape and noise
-    (LOSS, "", "[landscape]", "landscape: none of loss, drift, per_example_loss is given. Exactly one of them"),
+    (LOSS, "", "[landscape]", "landscape: none of loss, drift, per_example_loss, table is given. Exactly one of them"),
     (LOSS, LOSS + '\ndrift = ["-x"]', "[landscape]", "landscape: both loss and drift are given. Exactly one of them "),
     (LOSS, 'drift = ["-x", "-y"]', "drift =", "landscape.drift: 2 found where 1 entries belong."),
     (LOSS, LOSS + "\nmobility = [[-1.0]]", "mobility =", "landscape.mobility: it has the eigenvalue -1. It must be "),

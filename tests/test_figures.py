@@ -580,13 +580,13 @@ def test_sections_and_integrals_turn_the_first_variable_across():
 def test_instants_follow_the_change():
     times = np.linspace(0.0, 100.0, 101)
     settled = np.exp(-times)[:, None] * np.ones((101, 3))
-    chosen = in_time._instants(settled, times, 6)
+    chosen = in_time.instants_shown(settled, times, 6)
     assert chosen[0] == 0
     assert chosen[-1] == 100
     assert chosen.size == 6
     assert (chosen[1:4] < 30).all()
-    assert in_time._instants(settled * 0.0, times, 6).size == 6
-    assert list(in_time._instants(settled[:3], times[:3], 6)) == [0, 1, 2]
+    assert in_time.instants_shown(settled * 0.0, times, 6).size == 6
+    assert list(in_time.instants_shown(settled[:3], times[:3], 6)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpsolve.errors import CaseError
-from fpsolve.model.fields import FunctionField, SymbolicField, field
+from fpsolve.model.fields import FunctionField, SymbolicField, field, symmetric_part
 from fpsolve.model.grid import Axis, Grid
 from fpsolve.model.maps import Refinement
-from fpsolve.model.splines import SplineField, SymmetricPart, lattice, nodes_of
+from fpsolve.model.splines import SplineField, lattice, nodes_of
 
 VARIABLES = ("x", "y")
 WAVES = {1: "sin(2*x + 0.3) + exp(x)/2", 2: "sin(2*x + 0.3)*cosh(y) + exp(x - y/2)/2"}
@@ -159,7 +159,7 @@ def test_a_constant_is_known_as_one():
 
 def test_the_symmetric_part_and_its_derivative():
     matrix = symbolic([["x", "x*y"], ["y**2", "y"]], (2, 2))
-    part = SymmetricPart(matrix)
+    part = symmetric_part(matrix)
     positions = np.array([[0.5, -1.0], [2.0, 3.0]])
     x, y = positions
     cross = 0.5 * (x * y + y**2)
@@ -167,7 +167,7 @@ def test_the_symmetric_part_and_its_derivative():
     np.testing.assert_array_equal(part.derivative()(positions)[1, 0], [0.5 * y, 0.5 * (x + 2.0 * y)])
     assert part.shape == (2, 2)
     assert not part.is_constant
-    moving = SymmetricPart(field([["t", "x*t"], ["0", "1"]], (2, 2), VARIABLES, {}, "test", timed=True))
+    moving = symmetric_part(field([["t", "x*t"], ["0", "1"]], (2, 2), VARIABLES, {}, "test", timed=True))
     assert moving.depends_on_time
     np.testing.assert_array_equal(moving.at(2.0)(positions)[0, 1], x)
 

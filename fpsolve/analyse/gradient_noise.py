@@ -186,13 +186,20 @@ def gradient_noise(
 
 def _checked(gradients: FloatArray, batch_sizes: Sequence[int], sampling: Sampling, draws: int) -> list[int]:
     """The batch sizes in growing order."""
-    rows, place = gradients.shape[1], "gradient_noise.batch_sizes"
+    rows = gradients.shape[1]
     if rows == 0 or not np.isfinite(gradients).all():
         raise CaseError("gradient_noise.at", "no finite gradient of every row", "finite gradients", "Move the point.")
     if draws < FEWEST_DRAWS:
         raise CaseError("gradient_noise.draws", f"{draws}", f"at least {FEWEST_DRAWS}", f"The default is {DRAWS}.")
     if sampling not in ("replacement", "without"):
         raise CaseError("gradient_noise.sampling", f'"{sampling}"', '"replacement" or "without"')
+    check_batch_sizes(batch_sizes, sampling, rows)
+    return sorted({int(size) for size in batch_sizes})
+
+
+def check_batch_sizes(batch_sizes: Sequence[int], sampling: Sampling, rows: int) -> None:
+    """Raise CaseError unless there are batch sizes, and every one can be drawn from so many rows."""
+    place = "gradient_noise.batch_sizes"
     if not batch_sizes:
         raise CaseError(place, "no batch size", "at least one", "For example [1, 8, 64, 512].")
     for size in batch_sizes:
@@ -202,7 +209,6 @@ def _checked(gradients: FloatArray, batch_sizes: Sequence[int], sampling: Sampli
             remedy = 'Leave it out, or draw with sampling = "replacement".'
             required = f"below the number of rows, {rows}, without replacement (a batch of all rows has no noise)"
             raise CaseError(place, f"{size}", required, remedy)
-    return sorted({int(size) for size in batch_sizes})
 
 
 def principal_directions(covariance: FloatArray) -> FloatArray:

@@ -25,6 +25,8 @@ from fpsolve.model.symmetric import eigen
 # above the second SGD's differ by factors.
 NOTICEABLE_TILT = 0.3
 LARGE_TILT = 1.0
+# Of the times of SGD and Fokker-Planck by their exponents: gradients with long tails reach it at small tilts too.
+NOTICEABLE_LOG_RATIO = 0.2
 # Escape time of SGD over that of Fokker-Planck, measured: quartic wells, gradients of the examples +-sigma about their
 # mean, barrier over noise 8; by the largest tilt.
 MEASURED_TILTS = (0.0, 0.15, 0.62, 1.23)
@@ -90,7 +92,7 @@ class Tilt:
     def verdict(self) -> str:
         """What the largest tilt means, in words."""
         if self.grade == "small":
-            return "small: Fokker-Planck's escape times are those of SGD to within about ten per cent or better"
+            return "small: SGD with short steps leaves when Fokker-Planck says, unless its gradients have long tails"
         if self.grade == "noticeable":
             return "noticeable: SGD's escape times may differ from Fokker-Planck's by tens of per cent"
         return "large: SGD's escape times may differ from Fokker-Planck's by factors"
@@ -122,17 +124,17 @@ def _over(covariance: FloatArray, vectors: FloatArray) -> FloatArray:
 
 
 def tilt_notice(tilt: Tilt, path_exponent: ChainExponent | None, barrier_over_noise: float | None) -> Notice | None:
-    """A warning where the tilt is more than small: how far SGD's escape time may be from Fokker-Planck's.
+    """A warning where the tilt or its effect is more than small: how far SGD's time may be from Fokker-Planck's.
 
     path_exponent: from the gradients of the examples on the same path, where there are any: they say which way.
     """
-    if tilt.grade == "small":
+    ratio = None if path_exponent is None else path_exponent.log_ratio
+    if tilt.grade == "small" and (ratio is None or abs(ratio) < NOTICEABLE_LOG_RATIO):
         return None
     head = f"an escape tilts the gradient noise of every example by up to {tilt.largest:.2g} standard deviations"
-    if path_exponent is not None:
-        ratio = path_exponent.log_ratio
+    if ratio is not None:
         when = f"{'later' if ratio > 0.0 else 'sooner'} than Fokker-Planck says, {factor_words(abs(ratio))}"
-        meant = f"by the gradients of the examples SGD leaves {when}"
+        meant = f"by the gradients of the examples SGD leaves {when} where its steps are short"
     else:
         barrier = 8.0 if barrier_over_noise is None else barrier_over_noise
         amount = factor_words(tilt.log_excess(barrier), tilt.largest > MEASURED_TILTS[-1])

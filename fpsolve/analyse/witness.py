@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, NoReturn, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -123,6 +123,11 @@ class Witness:
     rest: Comparison | None = None
     notices: tuple[Notice, ...] = ()
 
+    @property
+    def saw_anything(self) -> bool:
+        """Whether any walker was sent."""
+        return any(part is not None for part in (self.escape, self.motion, self.rest))
+
 
 def run_ensemble(
     problem: Problem,
@@ -132,36 +137,24 @@ def run_ensemble(
     *,
     absorb: Sequence[Region | str] = (),
     begin: float = 0.0,
+    held: bool = False,
     progress: Progress | None = None,
 ) -> Runs:
-    """Let an ensemble go from starts (walkers, axes). Raises CaseError and RunError as `walk` and `descend`."""
-    process, threads = ensemble.process_in(problem), threads_allowed()
+    """Let an ensemble go from starts (walkers, axes). Raises CaseError and RunError as `walk` and `descend`.
+
+    held: whether everything stays as it is at the time of the problem.
+    """
+    process = ensemble.process_in(problem)
+    shared: dict[str, Any] = {"absorb": absorb, "seed": ensemble.seed, "threads": threads_allowed()}
+    shared["progress"] = progress
     if process == "sde":
         time_step = ensemble.time_step or default_time_step(problem, starts)
-        swarm = walk(
-            problem,
-            starts,
-            times,
-            time_step=time_step,
-            absorb=absorb,
-            seed=ensemble.seed,
-            threads=threads,
-            tail_index=ensemble.tail_index,
-            begin=begin,
-            progress=progress,
-        )
+        own: dict[str, Any] = {"time_step": time_step, "tail_index": ensemble.tail_index, "begin": begin, "held": held}
+        swarm = walk(problem, starts, times, **own, **shared)
         return Runs(process, swarm, None, None, time_step, ())
-    found = descend(
-        problem,
-        starts,
-        times,
-        absorb=absorb,
-        sampling=ensemble.sampling,
-        momentum=ensemble.momentum,
-        seed=ensemble.seed,
-        threads=threads,
-        progress=progress,
-    )
+    system = (problem.landscape, problem.noise, problem.grid) if held else problem
+    own = {"sampling": ensemble.sampling, "momentum": ensemble.momentum}
+    found = descend(system, starts, times, **own, **shared)
     notices = (*found.notices, *_differences(problem, ensemble))
     return Runs(process, found.swarm, found.steps, found.exit_steps, None, notices)
 
@@ -173,14 +166,12 @@ def _differences(problem: Problem, ensemble: Ensemble) -> list[Notice]:
     if drawn is not None and isinstance(problem.noise, MinibatchNoise) and drawn != problem.noise.sampling:
         message = f'SGD draws its batches by "{drawn}", the noise of the equation is that of "{problem.noise.sampling}"'
         if drawn == "epochs":
-            message += "; over an epoch the batches balance each other, so that SGD is quieter than any of the two"
+            message += "; over an epoch the batches balance each other, so that SGD is quieter than either of the two"
         found.append(Notice("sampling_differs", message))
     if ensemble.momentum > 0.0:
         times = 1.0 / (1.0 - ensemble.momentum)
-        message = (
-            f"SGD has momentum {ensemble.momentum:g}, the equation has none: its time, and its noise, are those of"
-        )
-        found.append(Notice("momentum", f"{message} a learning rate {times:.3g} times as large"))
+        message = f"SGD has momentum {ensemble.momentum:g}, the equation has none: SGD's clock and noise are"
+        found.append(Notice("momentum", f"{message} those of a learning rate {times:.3g} times as large"))
     return found
 
 
@@ -211,10 +202,9 @@ def witness_escape(
     """Walkers from a point into targets, and what should be known.
 
     log_time: ln of the mean escape time that is expected [time]; max_time: when those still inside are given up,
-    `LONG_ENOUGH` times as much unless it is given. There are no runs where that would take too long.
+    `LONG_ENOUGH` times as much unless it is given. There are no runs where that would take too long. The question is
+    about the time of the problem, at which everything is held.
     """
-    if problem.depends_on_time:  # the question is about one time, at which everything is held
-        problem = Problem(problem.landscape, problem.noise, problem.grid)
     starts = draw_starts(problem, Point(start), ensemble.walkers, ensemble.seed)
     if max_time is None:
         step = _length_of_step(problem, ensemble, starts)
@@ -223,7 +213,7 @@ def witness_escape(
             message = f"{ensemble.walkers} walkers would need about 10^{exponent:.0f} steps to escape: none was sent"
             return None, (Notice("no_ensemble", f"{message}; give ensemble.max_time, or louder noise"),)
         max_time = LONG_ENOUGH * math.exp(log_time)
-    runs = run_ensemble(problem, ensemble, starts, [max_time], absorb=targets, progress=progress)
+    runs = run_ensemble(problem, ensemble, starts, [max_time], absorb=targets, held=True, progress=progress)
     return runs, runs.notices
 
 
@@ -251,8 +241,7 @@ def witness_motion(
     """
     begin = float(times[0])
     if isinstance(initial, Saved) and ensemble.process_in(problem) == "sgd":
-        found = "the density goes on from an earlier result"
-        raise CaseError("ensemble", found, "SGD counts its steps from 0", 'Give ensemble.process = "sde"')
+        refuse_continued_descent()
     starts = draw_starts(problem, initial, ensemble.walkers, ensemble.seed)
     runs = run_ensemble(problem, ensemble, starts, times, absorb=absorb, begin=begin, progress=progress)
     counts = histogram(runs.swarm, problem.grid)
@@ -261,6 +250,12 @@ def witness_motion(
         for row, density in zip(counts[1:], probability[1:], strict=True)
     ]
     return Comparison(runs, moments(runs.swarm), counts, (None, *distances))
+
+
+def refuse_continued_descent() -> NoReturn:
+    """Refuse SGD from an earlier result. Raises CaseError."""
+    found = "the density goes on from an earlier result"
+    raise CaseError("ensemble", found, "SGD counts its steps from 0", 'Give ensemble.process = "sde"')
 
 
 def witness_rest(

@@ -156,46 +156,61 @@ class FunctionField(Field):
 
 @final
 @dataclass(frozen=True)
-class Congruence(Field):
-    """M A M of a matrix field A and a constant symmetric matrix M, over the first two indices of its shape."""
+class LinearImage(Field):
+    """A constant linear map of a field, which acts on the first indices of its shape and keeps that shape."""
 
-    matrix: Field
-    factor: FloatArray  # (axes, axes)
+    original: Field
+    image: Callable[[FloatArray], FloatArray]
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """(axes, axes), and those of derivatives."""
-        return self.matrix.shape
+        """That of the original."""
+        return self.original.shape
 
     @property
     def is_constant(self) -> bool:  # type: ignore[override]
-        """Whether the matrix is."""
-        return self.matrix.is_constant
+        """Whether the original is."""
+        return self.original.is_constant
 
     @property
     def depends_on_time(self) -> bool:  # type: ignore[override]
-        """Whether the matrix does."""
-        return self.matrix.depends_on_time
+        """Whether the original does."""
+        return self.original.depends_on_time
 
     def __call__(self, positions: FloatArray) -> FloatArray:
         """Values (*shape, points)."""
-        return self._applied(self.matrix(positions))
+        return self.image(self.original(positions))
 
-    def derivative(self) -> Congruence:
-        """That of the derivative."""
-        return Congruence(self.matrix.derivative(), self.factor)
+    def derivative(self) -> LinearImage:
+        """The image of the derivative."""
+        return LinearImage(self.original.derivative(), self.image)
 
     def with_derivative(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Values and partial derivatives."""
-        values, slopes = self.matrix.with_derivative(positions)
-        return self._applied(values), self._applied(slopes)
+        values, slopes = self.original.with_derivative(positions)
+        return self.image(values), self.image(slopes)
 
-    def at(self, time: float) -> Congruence:
+    def at(self, time: float) -> LinearImage:
         """The field at a time."""
-        return Congruence(self.matrix.at(time), self.factor)
+        return LinearImage(self.original.at(time), self.image)
 
-    def _applied(self, values: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("ia,ab...,bj->ij...", self.factor, values, self.factor))
+
+def congruence(matrix: Field, factor: FloatArray) -> LinearImage:
+    """M A M of a matrix field A and a constant symmetric matrix M, (axes, axes)."""
+    return LinearImage(matrix, functools.partial(_between, factor))
+
+
+def symmetric_part(matrix: Field) -> LinearImage:
+    """(A + A^T)/2 of a matrix field A: the derivative of an interpolated gradient is not symmetric, a Hessian is."""
+    return LinearImage(matrix, _symmetrised)
+
+
+def _between(factor: FloatArray, values: FloatArray) -> FloatArray:
+    return np.asarray(np.einsum("ia,ab...,bj->ij...", factor, values, factor))
+
+
+def _symmetrised(values: FloatArray) -> FloatArray:
+    return np.asarray(0.5 * (values + values.swapaxes(0, 1)))
 
 
 def field(

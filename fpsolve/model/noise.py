@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
-from fpsolve.model.fields import Congruence, Field, Source, field
+from fpsolve.model.fields import Field, Source, congruence, field
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.landscape import Landscape, symmetric_matrix
 from fpsolve.model.schedule import Course, Scheduled, schedule
@@ -377,7 +377,7 @@ class MinibatchNoise(AbstractGradientNoise):
             raise CaseError("noise.kind", found, required, remedy)
         share, covariance = self._share_of_population(landscape.examples), landscape.gradient_covariance
         if not np.array_equal(landscape.mobility, np.eye(len(landscape.mobility))):
-            covariance = Congruence(covariance, landscape.mobility)
+            covariance = congruence(covariance, landscape.mobility)
         return replace(
             self._function_of(covariance, share * self.scale),
             eigenvalue_name="covariance of the gradients",

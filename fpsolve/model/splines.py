@@ -125,45 +125,6 @@ class SplineField(Field):
         return inside
 
 
-@final
-@dataclass(frozen=True)
-class SymmetricPart(Field):
-    """(A + A^T)/2 of a matrix field A, over the first two indices of its shape.
-
-    The derivative of an interpolated gradient is not symmetric; a Hessian is.
-    """
-
-    matrix: Field
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """(axes, axes), and those of derivatives."""
-        return self.matrix.shape
-
-    @property
-    def is_constant(self) -> bool:  # type: ignore[override]
-        """Whether the matrix is."""
-        return self.matrix.is_constant
-
-    @property
-    def depends_on_time(self) -> bool:  # type: ignore[override]
-        """Whether the matrix does."""
-        return self.matrix.depends_on_time
-
-    def __call__(self, positions: FloatArray) -> FloatArray:
-        """Values (*shape, points)."""
-        values = self.matrix(positions)
-        return np.asarray(0.5 * (values + values.swapaxes(0, 1)))
-
-    def derivative(self) -> SymmetricPart:
-        """The symmetric part of the derivative."""
-        return SymmetricPart(self.matrix.derivative())
-
-    def at(self, time: float) -> SymmetricPart:
-        """The field at a time."""
-        return SymmetricPart(self.matrix.at(time))
-
-
 def lattice(axes: Sequence[FloatArray]) -> FloatArray:
     """The positions (axes, points) of all combinations of nodes, the last axis fastest."""
     return np.stack([box.ravel() for box in np.meshgrid(*axes, indexing="ij")])

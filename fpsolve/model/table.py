@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError, did_you_mean
-from fpsolve.model.fields import Field
+from fpsolve.model.fields import Field, symmetric_part
 from fpsolve.model.grid import FloatArray
 from fpsolve.model.splines import (
     DEFAULT_DEGREE,
     DEGREES,
     SplineField,
-    SymmetricPart,
     check_degree,
     check_finite,
     check_nodes,
@@ -281,7 +280,7 @@ def _derivatives(fields: Mapping[str, SplineField | None]) -> tuple[Field | None
     """Gradient and Hessian: those of the file, else derivatives of what it holds."""
     loss, gradient, hessian = fields["loss"], fields["gradient"], fields["hessian"]
     if gradient is not None:
-        return gradient, hessian or SymmetricPart(gradient.derivative())
+        return gradient, hessian or symmetric_part(gradient.derivative())
     if loss is None:
         return None, hessian
     return loss.derivative(), hessian or loss.derivative().derivative()

@@ -32,6 +32,7 @@ from fpsolve.present.pictures.spectrum import draw_spectrum, shape_of
 from fpsolve.present.pictures.style import styled
 from fpsolve.present.pictures.transition import draw_transition, has_transition
 from fpsolve.present.pictures.views import window_of
+from fpsolve.present.pictures.witness import draw_witness
 
 
 def draw_figures(
@@ -101,27 +102,29 @@ def sketch(
     regions: Mapping[str, Region],
 ) -> dict[str, Figure]:
     """The figures of `draw_figures` by the ending of their file name; to be made, and rendered, while `styled`."""
+
+    def sheet(density: FloatArray, current: FloatArray | None = None) -> Sheet:
+        return Sheet.on(problem, title, regions, window_of(problem, density, current))
+
     figures: dict[str, Figure] = {}
     if rest is not None:
-        window = window_of(problem, rest.density, rest.current if flows(rest) else None)
-        figures["density"] = draw_rest(Sheet.on(problem, title, regions, window), rest, basins)
+        figures["density"] = draw_rest(sheet(rest.density, rest.current if flows(rest) else None), rest, basins)
     if motion is not None and motion.times.size > 1:
-        window = window_of(problem, motion.density)
-        figures["time"] = draw_motion(Sheet.on(problem, title, regions, window), motion)
+        figures["time"] = draw_motion(sheet(motion.density), motion)
     if escape is not None:
-        window = window_of(problem, escape.density, escape.current)
-        figures["escape"] = draw_escape(Sheet.on(problem, title, regions, window), escape)
+        figures["escape"] = draw_escape(sheet(escape.density, escape.current), escape)
         if has_transition(escape, paths):
-            figures["transition"] = draw_transition(Sheet.on(problem, title, regions, window), escape, basins, paths)
+            figures["transition"] = draw_transition(sheet(escape.density, escape.current), escape, basins, paths)
     if spectrum is not None and any(time is not None for time in spectrum.relaxation_times):
-        window = window_of(problem, np.abs(shape_of(spectrum)))
-        figures["spectrum"] = draw_spectrum(Sheet.on(problem, title, regions, window), spectrum)
+        figures["spectrum"] = draw_spectrum(sheet(np.abs(shape_of(spectrum))), spectrum)
     if structure is not None and has_noise(structure):
-        density = next((part for part in _densities(rest, motion, escape)), np.ones(problem.grid.size))
-        window = window_of(problem, density)
-        figures["noise"] = draw_noise(Sheet.on(problem, title, regions, window), structure, basins, density)
+        density = next(_densities(rest, motion, escape), np.ones(problem.grid.size))
+        figures["noise"] = draw_noise(sheet(density), structure, basins, density)
     if gradient_noise is not None:
         figures["gradient-noise"] = draw_gradient_noise(gradient_noise, problem.grid.names, title)
+    if witness is not None and witness.saw_anything:
+        density = next(_densities(None if witness.rest is None else rest, motion, escape))
+        figures["ensemble"] = draw_witness(sheet(density), witness, rest=rest, motion=motion, escape=escape)
     return figures
 
 

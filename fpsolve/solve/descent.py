@@ -143,6 +143,14 @@ def descend(
     return crowd.descent()
 
 
+def refuse_bad_descent(landscape: Landscape, noise: AbstractNoise, grid: Grid, sampling: Batches | None = None) -> None:
+    """Raise CaseError, before any long work, where `descend` would at its first step; arguments as there."""
+    sample, code = _checked_landscape(landscape, grid), _checked_sampling(noise, sampling)
+    course = _checked_course(noise, landscape)
+    first = np.array([course.schedules["learning_rate"](0.0, 0.0)])
+    _check_batches(Steps.of(course, first), code, sample.rows, 1)
+
+
 def _checked_landscape(landscape: Landscape, grid: Grid) -> Sample:
     """The data and the loss of their rows. Raises CaseError where there are none, or the drift has other parts."""
     if landscape.sample is None:

@@ -69,6 +69,7 @@ def walk(
     tail_index: float | None = None,
     bridge: bool = True,
     begin: float = 0.0,
+    held: bool = False,
     progress: Progress | None = None,
 ) -> Swarm:
     """Let walkers follow the stochastic equation of a problem.
@@ -92,7 +93,7 @@ def walk(
         with E exp(i k s) = exp(-time_step sum of |k|**alpha), the components of s being independent: for alpha = 2 they
         are those of the Fokker-Planck equation. Exits are then seen at the ends of steps only.
     bridge : whether exits between the ends of a step count.
-    begin : the time of the start [time].
+    begin : the time of the start [time]. held : whether everything stays as it is at the time of the problem.
     progress : called with the share that is done.
 
     Raises CaseError for bad input, RunError where a walker goes beyond all bounds.
@@ -100,13 +101,16 @@ def walk(
     grid, alpha = problem.grid, _checked_tail(tail_index)
     instants, places = checked_times(times, begin), checked_starts(starts, grid)
     regions = [problem.region(given, "ensemble.absorb") if isinstance(given, str) else given for given in absorb]
-    walls, legs = Walls.of(grid), _legs(problem, instants, begin, checked_step(time_step))
+    changing = None if held or not problem.depends_on_time else problem
+    walls, legs = Walls.of(grid), _legs(changing, instants, begin, checked_step(time_step))
     record = Record.room(instants, *places.shape)
-    nodes = Nodes.of(grid, MOST_NODES[grid.dimensions] // (FEWER_NODES if problem.changes_smoothly else 1))
+    nodes = Nodes.of(
+        grid, MOST_NODES[grid.dimensions] // (FEWER_NODES if changing and changing.changes_smoothly else 1)
+    )
     crowd = _Crowd(places.copy(), record, walls, alpha, bridge and alpha == kernels.GAUSSIAN, time_step)
     randoms, medium = streams(seed, len(places)), None
     for number, leg in enumerate(legs):
-        now = problem.at(leg.middle) if problem.depends_on_time else problem
+        now = changing.at(leg.middle) if changing else problem
         medium = Medium.of(now, nodes, regions, alpha)
         march, told = partial(crowd.through, leg, medium), partial(_tell, progress, number, len(legs))
         run_blocks(march, randoms, len(places), threads=threads, progress=told)
@@ -151,11 +155,11 @@ class _Leg:
         return 0.5 * (self.begin + self.stops[-1])
 
 
-def _legs(problem: Problem, times: FloatArray, begin: float, time_step: float) -> list[_Leg]:
-    """The legs from the start to the last saved time: one, unless the problem changes."""
+def _legs(changing: Problem | None, times: FloatArray, begin: float, time_step: float) -> list[_Leg]:
+    """The legs from the start to the last saved time: one, unless there is a problem that changes."""
     end = float(times[-1])
-    ends = {end, *(jump for jump in (problem.course.jumps if problem.depends_on_time else ()) if begin < jump < end)}
-    if problem.changes_smoothly:
+    ends = {end, *(jump for jump in (changing.course.jumps if changing else ()) if begin < jump < end)}
+    if changing and changing.changes_smoothly:
         count = int(np.clip((end - begin) / time_step, 1, SLICES))
         ends |= set(np.linspace(begin, end, count + 1)[1:-1].tolist())
     legs = []

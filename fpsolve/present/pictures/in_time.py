@@ -14,7 +14,7 @@ from fpsolve.analyse.motion import Motion
 from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.present.pictures.layers import bands, loss_lines, loss_range, outlines, paint, profile
 from fpsolve.present.pictures.scales import TINIEST, linear_scale, root_scale
-from fpsolve.present.pictures.sheet import Sheet, aspect_of, legend_beside, set_ticks
+from fpsolve.present.pictures.sheet import Sheet, aspect_of, hide_inner, legend_beside, set_ticks
 from fpsolve.present.pictures.style import DENSITY_MAP, GATE_COLOURS, INSTANT_MAP, LINE_COLOURS, LOSS_COLOUR
 from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view
 from fpsolve.present.pictures.words import brief_words, density_words, label_powers, printed, shortened
@@ -39,11 +39,11 @@ def _motion_line(sheet: Sheet, motion: Motion) -> None:
     boxes = view.section(motion.density)
     slots = sheet.divided(10.6, [2.8, 1.9], 2, 2.0)
     _space_and_time(sheet, slots[0, 0], view, motion, boxes)
-    instants = _instants(boxes, motion.times, SNAPSHOTS[1])
+    instants = instants_shown(boxes, motion.times, SNAPSHOTS[1])
     axes = sheet.line_panel(slots[0, 1], view, "Density at some instants")
     colours = INSTANT_MAP(np.linspace(0.0, 0.9, instants.size))
     for instant, colour in zip(instants, colours, strict=True):
-        axes.plot(*profile(view, boxes[instant]), color=colour, label=_moment_words(motion, instant))
+        axes.plot(*profile(view, boxes[instant]), color=colour, label=moment_words(motion, instant))
     axes.set_ylim(0.0, 1.08 * (linear_scale(_common_peak(boxes[instants].max(axis=1))).vmax or 1.0))
     axes.set_ylabel(density_words(sheet.grid.names))
     legend_beside(axes)
@@ -62,7 +62,7 @@ def _space_and_time(sheet: Sheet, slot: SubplotSpec, view: View, motion: Motion,
     norm = root_scale(_common_peak(peaks))
     edges = _time_edges(times, spread)
     mesh = axes.pcolormesh(edges, view.edges(0), boxes[-times.size :].T, norm=norm, cmap=DENSITY_MAP)
-    _time_axis(axes, motion)
+    time_axis(axes, motion)
     axes.set_ylabel(shortened(view.names[0]))
     cut = norm.vmax is not None and float(peaks.max()) > norm.vmax
     sheet.colour_bar(axes, mesh, density_words(sheet.grid.names), "max" if cut else None)
@@ -71,18 +71,18 @@ def _space_and_time(sheet: Sheet, slot: SubplotSpec, view: View, motion: Motion,
 def _motion_map(sheet: Sheet, motion: Motion) -> None:
     """The density at some instants, and the strip."""
     view = plain_view(sheet.grid, sheet.window)
-    instants = _instants(view.section(motion.density), motion.times, SNAPSHOTS[2])
+    instants = instants_shown(view.section(motion.density), motion.times, SNAPSHOTS[2])
     columns = instants.size if instants.size <= 3 else -(-instants.size // 2)
     rows = -(-instants.size // columns)
     height = min(9.4 / columns - 0.25, 3.6) * aspect_of(view)
-    slots = sheet.divided(10.8, [height] * rows + [_strip_height(motion)], columns, 0.5 * rows + 0.6)
+    slots = sheet.divided(10.8, [height] * rows + [strip_height(motion)], columns, 0.5 * rows + 0.6)
     parts = [slots[number // columns, number % columns] for number in range(instants.size)]
     panels = _snapshots(sheet, parts, view, motion, instants, view.section(motion.density[instants]))
     span = loss_range(sheet.problem, motion.density[instants].max(axis=0))
     for number, axes in enumerate(panels):
         loss_lines(sheet, axes, view, span)
         outlines(sheet, axes, view, sheet.named())
-        _hide_inner(axes, left=number % columns == 0, bottom=number + columns >= instants.size)
+        hide_inner(axes, left=number % columns == 0, bottom=number + columns >= instants.size)
     _strip(sheet, [], slots[rows, :], motion)
 
 
@@ -91,13 +91,13 @@ def _motion_space(sheet: Sheet, motion: Motion) -> None:
     views = pair_views(sheet.grid, 0, sheet.window)
     marginals = [view.integral(motion.density) for view in views]
     flat = np.concatenate([boxes.reshape(len(boxes), -1) for boxes in marginals], axis=1)
-    instants = _instants(flat, motion.times, SNAPSHOTS[3])
-    slots = sheet.divided(11.4, [2.0, 2.0, 2.0, _strip_height(motion)], instants.size, 2.5)
+    instants = instants_shown(flat, motion.times, SNAPSHOTS[3])
+    slots = sheet.divided(11.4, [2.0, 2.0, 2.0, strip_height(motion)], instants.size, 2.5)
     for row, (view, boxes) in enumerate(zip(views, marginals, strict=True)):
         parts = [slots[row, column] for column in range(instants.size)]
         panels = _snapshots(sheet, parts, view, motion, instants, boxes[instants])
         for number, axes in enumerate(panels):
-            _hide_inner(axes, left=number == 0, bottom=True)
+            hide_inner(axes, left=number == 0, bottom=True)
     _strip(sheet, [], slots[3, :], motion)
 
 
@@ -111,7 +111,7 @@ def _snapshots(
     words = brief_words(density_words(view.names)) + (" / peak" if own else "")
     panels = []
     for slot, instant, box, peak in zip(slots, instants, boxes, peaks, strict=True):
-        title = _moment_words(motion, instant) + (f"\npeak {printed(float(peak))}" if own else "")
+        title = moment_words(motion, instant) + (f"\npeak {printed(float(peak))}" if own else "")
         axes = sheet.image_panel(slot, view, title)
         mesh = paint(axes, view, box / peak if own else box, norm, DENSITY_MAP)
         if slot is slots[-1] or slot.colspan.stop == slot.get_gridspec().ncols:
@@ -120,16 +120,10 @@ def _snapshots(
     return panels
 
 
-def _moment_words(motion: Motion, instant: int) -> str:
+def moment_words(motion: Motion, instant: int) -> str:
+    """'t = 2.5 (25 steps)'."""
     words = f"t = {printed(float(motion.times[instant]))}"
     return words if motion.steps is None else f"{words} ({printed(float(motion.steps[instant]))} steps)"
-
-
-def _hide_inner(axes: Axes, *, left: bool, bottom: bool) -> None:
-    """Numbers and names only at the left and at the bottom of a block of panels."""
-    axes.tick_params(labelleft=left, labelbottom=bottom)
-    axes.yaxis.label.set_visible(left)
-    axes.xaxis.label.set_visible(bottom)
 
 
 def _common_peak(peaks: FloatArray) -> float:
@@ -137,7 +131,7 @@ def _common_peak(peaks: FloatArray) -> float:
     return min(float(peaks.max()), UNEVEN * float(np.median(peaks)))
 
 
-def _instants(boxes: FloatArray, times: FloatArray, count: int) -> IntArray:
+def instants_shown(boxes: FloatArray, times: FloatArray, count: int) -> IntArray:
     """Numbers of at most `count` instants to show, the first and the last among them.
 
     Between them goes an equal amount of half the change (L1 distance along the way) and half the logarithm of time.
@@ -167,7 +161,7 @@ def _time_edges(times: FloatArray, spread: bool) -> FloatArray:
     return np.exp(edges) if spread else edges
 
 
-def _time_axis(axes: Axes, motion: Motion) -> None:
+def time_axis(axes: Axes, motion: Motion) -> None:
     """Time across, and SGD steps above where there are any."""
     times, steps = motion.times, motion.steps
     spread = _is_spread(times)
@@ -176,7 +170,9 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
     axes.set_xlabel("time t")
     shown = [axes.xaxis]
     if steps is not None:
-        there, back = (lambda time: np.interp(time, times, steps)), (lambda step: np.interp(step, steps, times))
+        # Beyond the end the last pace goes on: ticks that lie outside must not be drawn at the edge.
+        long, more = (np.append(row, 3.0 * row[-1] - 2.0 * row[-2]) for row in (times, steps))
+        there, back = (lambda time: np.interp(time, long, more)), (lambda step: np.interp(step, more, long))
         above = axes.secondary_xaxis("top", functions=(there, back))
         above.set_xlabel("SGD steps")
         shown.append(above.xaxis)
@@ -196,7 +192,7 @@ def _step_ticks(times: FloatArray, steps: FloatArray) -> FloatArray:
     return ticks[ticks <= steps[-1]]
 
 
-def _strip_height(motion: Motion) -> float:
+def strip_height(motion: Motion) -> float:
     """Height [inches] of a strip in parts of a row, with its names and numbers."""
     return 2.2 if motion.steps is None else 2.6
 
@@ -219,7 +215,7 @@ def _strip(sheet: Sheet, slots: Sequence[SubplotSpec], whole: SubplotSpec, motio
         axes = sheet.figure.add_subplot(slot)
         set_ticks(axes)
         panel(sheet, axes, motion)
-        _time_axis(axes, motion)
+        time_axis(axes, motion)
 
 
 def _means(sheet: Sheet, axes: Axes, motion: Motion) -> None:

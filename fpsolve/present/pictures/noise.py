@@ -335,7 +335,7 @@ def _draw_tilts(sheet: Sheet, slot: SubplotSpec, tilts: Sequence[Tilt]) -> None:
     axes.set_title(f"Tilt of the noise of an example on the way out: up to {printed(worst, 2)}")
     top = 1.2 * max(min(worst, HIGHEST_TILT), 1.2 * NOTICEABLE_TILT)
     bands: dict[str, tuple[float, float, Any]] = {
-        f"tilt below {NOTICEABLE_TILT:g}: SGD's times are Fokker–Planck's": (0.0, NOTICEABLE_TILT, "#009e73"),
+        f"tilt below {NOTICEABLE_TILT:g}: Fokker–Planck holds without long tails": (0.0, NOTICEABLE_TILT, "#009e73"),
         f"up to {LARGE_TILT:g}: off by tens of per cent": (NOTICEABLE_TILT, LARGE_TILT, "#e69f00"),
         "above: off by factors": (LARGE_TILT, top, "#d55e00"),
     }

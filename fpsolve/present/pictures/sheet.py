@@ -146,3 +146,10 @@ def set_ticks(axes: Axes) -> None:
 def legend_beside(axes: Axes) -> None:
     """A legend to the right of a panel, where it hides nothing."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), borderaxespad=0.3)
+
+
+def hide_inner(axes: Axes, *, left: bool, bottom: bool) -> None:
+    """Numbers and names only at the left and at the bottom of a block of panels."""
+    axes.tick_params(labelleft=left, labelbottom=bottom)
+    axes.yaxis.label.set_visible(left)
+    axes.xaxis.label.set_visible(bottom)

@@ -31,13 +31,15 @@ MARGIN = 0.08  # of its length, beyond what is shown
 class View:
     """One or two axes of a grid to be drawn, the first across, the second up; the other axes are held at a cell.
 
-    Boxes of a view have shape (across,) or (up, across).
+    Boxes of a view have shape (across,) or (up, across). block: cells that are joined along every drawn axis, more
+    where a panel has not so many dots.
     """
 
     grid: Grid
     axes: tuple[int, ...]
     held: tuple[int, ...]  # a cell along every axis
     window: Window
+    block: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ class View:
     def _starts(self, number: int) -> IntArray:
         """First cell of every block along a drawn axis, and one past the last."""
         first, last = self.window[self.axes[number]]
-        return first + np.append(_block_starts(last - first), last - first)
+        return first + np.append(_block_starts(last - first, self.block), last - first)
 
     def section(self, values: FloatArray) -> FloatArray:
         """Values on the cells (..., cells) where the other axes are held, as a box of block means."""
@@ -110,9 +112,9 @@ class View:
         return box if len(self.axes) == 1 else np.swapaxes(box, -1, -2)
 
 
-def _block_starts(cells: int) -> IntArray:
+def _block_starts(cells: int, block: int) -> IntArray:
     """First cell of every block along an axis."""
-    return np.arange(0, cells, -(-cells // MOST_BLOCKS), dtype=np.int64)
+    return np.arange(0, cells, max(block, -(-cells // MOST_BLOCKS)), dtype=np.int64)
 
 
 def nearest(centres: FloatArray, places: FloatArray) -> IntArray:
