@@ -169,22 +169,17 @@ def _drift_zero(problem: Problem, position: FloatArray, scale: float) -> FloatAr
 def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -> FloatArray:
     """The way of the drift from a saddle to one side, equally spaced, (LEG_POINTS + 1, axes), the saddle first.
 
-    Its arc length is carried along as one more unknown. It ends in a minimum or at the ends of the grid (`_ends`).
+    Its arc length is carried along as one more unknown. It ends in a minimum or at the ends of the grid (`_Ends`).
     """
     rates, directions = np.linalg.eig(drift_slopes(problem, saddle))
     fastest = int(np.argmax(rates.real))
     direction, rate = directions[:, fastest].real, float(rates[fastest].real)
     first, axes = FIRST_STEP * scale, saddle.size
-    grid = problem.grid
-    lower, upper = _ends(grid)
+    ends = _Ends.of(problem.grid)
     evaluations = itertools.count(1)
 
-    def drift_at(position: FloatArray) -> FloatArray:
-        # Beyond the ends the drift there goes on: no trial step blows up.
-        return _drift(problem, grid.placed(np.clip(grid.along(position), lower, upper)))
-
     def motion(_: float, state: FloatArray) -> FloatArray:
-        drift = drift_at(state[:axes])
+        drift = _drift(problem, ends.nearest(state[:axes]))  # beyond the ends it goes on: no trial step blows up
         if not np.isfinite(drift).all():
             raise _misled(problem, saddle, f"{_destination(problem.grid, state[:axes])}, where it is not finite")
         if next(evaluations) > MOST_EVALUATIONS:
@@ -192,12 +187,11 @@ def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -
         return np.append(drift, np.linalg.norm(drift))
 
     def speed(_: float, state: FloatArray) -> float:
-        drift = drift_at(state[:axes])
+        drift = _drift(problem, ends.nearest(state[:axes]))
         return float(np.linalg.norm(drift)) - 0.5 * LAST_STEP * scale * rate
 
     def room(_: float, state: FloatArray) -> float:
-        along = grid.along(state[:axes])
-        return float(np.minimum(along - lower, upper - along).min())
+        return ends.room(state[:axes])
 
     speed.terminal = room.terminal = True  # type: ignore[attr-defined]
     speed.direction = -1.0  # type: ignore[attr-defined]
@@ -238,17 +232,36 @@ def _times_at(solved: Any, lengths: FloatArray) -> FloatArray:
     return late
 
 
-def _ends(grid: Grid) -> tuple[FloatArray, FloatArray]:
-    """The lowest and the highest coordinates along the axes that a way may reach: no bound on periodic axes.
+@final
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The lowest and the highest coordinates along the axes that a way may reach, (axes,): no bound on periodic axes.
 
     A wall at infinity is not reached, or in a finite time at an infinite speed: there it is the outermost cell centre.
     """
-    lower, upper = np.full(grid.dimensions, -np.inf), np.full(grid.dimensions, np.inf)
-    for number, axis in enumerate(grid.axes):
-        if not axis.periodic:
-            lower[number] = axis.centres[0] if axis.infinite[0] else axis.lower
-            upper[number] = axis.centres[-1] if axis.infinite[1] else axis.upper
-    return lower, upper
+
+    grid: Grid
+    lower: FloatArray
+    upper: FloatArray
+
+    @classmethod
+    def of(cls, grid: Grid) -> _Ends:
+        """Those of a grid."""
+        lower, upper = np.full(grid.dimensions, -np.inf), np.full(grid.dimensions, np.inf)
+        for number, axis in enumerate(grid.axes):
+            if not axis.periodic:
+                lower[number] = axis.centres[0] if axis.infinite[0] else axis.lower
+                upper[number] = axis.centres[-1] if axis.infinite[1] else axis.upper
+        return cls(grid, lower, upper)
+
+    def nearest(self, position: FloatArray) -> FloatArray:
+        """The position (axes,), or the nearest one within."""
+        return self.grid.placed(np.clip(self.grid.along(position), self.lower, self.upper))
+
+    def room(self, position: FloatArray) -> float:
+        """How far a position (axes,) is from the nearest end; negative beyond."""
+        along = self.grid.along(position)
+        return float(np.minimum(along - self.lower, self.upper - along).min())
 
 
 def _destination(grid: Grid, end: FloatArray) -> str:

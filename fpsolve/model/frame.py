@@ -26,6 +26,8 @@ MOST_AXES = 3
 ORTHOGONAL = 1e-6
 # Curvatures that differ by less than this share of the largest are equal: any directions are principal ones.
 EQUAL = 1e-9
+# A component of a direction that is rounding.
+NOTHING = 1e-9
 # The components of a direction that are the largest but for rounding.
 AS_LARGE = 1.0 - 1e-9
 
@@ -108,19 +110,23 @@ class Frame:
 
     def words(self, axis: int, name: str) -> str:
         """An axis in words: 'axis_1 = 0.92 x + 0.38 y from (-1, 0)'."""
-        row = self.directions[axis]
+        origin = ", ".join(f"{round(float(x), 9) + 0.0:.4g}" for x in self.at)
+        return f"{self.direction_words(axis, name)} from ({origin})"
+
+    def direction_words(self, axis: int, name: str) -> str:
+        """The direction of an axis in words: 'axis_1 = 0.92 x + 0.38 y'."""
         words = ""
-        for share, variable in zip(row, self.variables, strict=True):
-            if abs(share) > 5e-10:
-                factor = "" if round(abs(share), 9) == 1.0 else f"{abs(share):.3g} "
+        for share, variable in zip(self.directions[axis], self.variables, strict=True):
+            if abs(share) > NOTHING:
+                factor = "" if abs(share) > 1.0 - NOTHING else f"{abs(share):.3g} "
                 sign = ("-" if share < 0.0 else "") if not words else (" - " if share < 0.0 else " + ")
                 words += f"{sign}{factor}{variable}"
-        return f"{name} = {words} from ({', '.join(f'{round(x, 9) + 0.0:.4g}' for x in self.at)})"
+        return f"{name} = {words}"
 
     def formula(self, axis: int) -> str:
         """The coordinate along an axis as a formula in the variables: '0.92*(x - -1) + 0.38*(y - 0)'."""
         parts = zip(self.directions[axis], self.variables, self.at, strict=True)
-        terms = [f"{share:.6g}*({name} - {origin:.6g})" for share, name, origin in parts if abs(share) > 5e-10]
+        terms = [f"{share:.6g}*({name} - {origin:.6g})" for share, name, origin in parts if abs(share) > NOTHING]
         return " + ".join(terms)
 
     def is_like(self, other: Frame | None) -> bool:

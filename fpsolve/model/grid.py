@@ -364,5 +364,6 @@ class Grid:
     def place(self, cell: int) -> str:
         """Where a cell is, for messages: 'cell (3, 7) at x = 0.5, y = -1'."""
         index = np.unravel_index(cell, self.shape)
-        spots = [f"{axis.name} = {axis.centres[i]:.6g}" for axis, i in zip(self.axes, index, strict=True)]
+        centre = self.placed(np.array([axis.centres[i] for axis, i in zip(self.axes, index, strict=True)]))
+        spots = [f"{name} = {x:.6g}" for name, x in zip(self.variables, centre, strict=True)]
         return f"cell ({', '.join(str(int(i)) for i in index)}) at {', '.join(spots)}"
