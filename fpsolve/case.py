@@ -27,7 +27,7 @@ from fpsolve.analyse.witness import DEFAULT_WALKERS, Ensemble
 from fpsolve.errors import CaseError, did_you_mean
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
-from fpsolve.model.grid import Axis, FloatArray, Grid, Wall
+from fpsolve.model.grid import Axis, FloatArray, Grid, Wall, turned_names
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Saved, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
@@ -235,6 +235,13 @@ class AxisTable(Table):
         return Axis(name, self.min, self.max, self.cells, walls, self.scale, self.centre, refine)
 
 
+class FrameTable(Table):
+    """[grid] axes: where the axes of a turned grid begin, and along which directions they run."""
+
+    at: list[float]
+    directions: Matrix | str
+
+
 class GaussianTable(Table):
     """[initial] gaussian."""
 
@@ -364,7 +371,7 @@ WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
 TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
           "stationary", "spectrum", "escape", "ensemble", "gradient_noise", "expect")  # fmt: skip
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
-LATER = {("momentum",), ("grid", "domain"), ("grid", "axes"), ("walls", "domain")}
+LATER = {("momentum",), ("grid", "domain"), ("walls", "domain")}
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
@@ -407,6 +414,7 @@ class Case:
     landscape: LandscapeTable
     noise: AnyNoiseTable
     axes: dict[str, AxisTable]
+    frame: FrameTable | None
     walls: dict[str, tuple[Wall, Wall]]
     region_texts: dict[str, str]
     observable_texts: dict[str, Formula]
@@ -425,10 +433,15 @@ class Case:
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
-        periods = {axis.name: axis.upper - axis.lower for axis in self.grid.axes if axis.periodic}
-        landscape = self.landscape.landscape(self.folder, periods)
-        landscape = landscape.tabulated(self.grid, self.watch, roughly=self.roughly)
+        landscape = self._landscape.tabulated(self.grid, self.watch, roughly=self.roughly)
         return Problem(landscape, self.noise.noise(), self.grid)
+
+    @cached_property
+    def _landscape(self) -> Landscape:
+        """The landscape; no variable is periodic where the axes of the grid are turned."""
+        axes = () if self.frame is not None else self.grid.axes
+        periods = {axis.name: axis.upper - axis.lower for axis in axes if axis.periodic}
+        return self.landscape.landscape(self.folder, periods)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:
         """The problem that a table asks about: where it changes in time, as it is at the table's at_time.
@@ -469,7 +482,8 @@ class Case:
     @cached_property
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
-        return Grid(**{name: table.axis(name, self.walls[name]) for name, table in self.axes.items()})
+        axes = {name: table.axis(name, self.walls[name]) for name, table in self.axes.items()}
+        return Grid(None if self.frame is None else self._landscape.frame(self.frame.at, self.frame.directions), **axes)
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -543,7 +557,8 @@ class Case:
             "title": self.title,
             "landscape": _plain(self.landscape),
             "noise": _plain(self.noise),
-            "grid": {name: _plain(table) for name, table in self.axes.items()},
+            "grid": ({} if self.frame is None else {"axes": _plain(self.frame)})
+            | {name: _plain(table) for name, table in self.axes.items()},
             "walls": {name: list(walls) for name, walls in self.walls.items()},
             "regions": self.region_texts,
             "observables": self.observable_texts,
@@ -617,14 +632,16 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
             required = "Every case needs [landscape], [noise] and [grid]"
             raise CaseError("", f"the table [{table}] is missing", required, f"Add [{table}]")
     landscape = _landscape(content["landscape"])
-    axes = _axes(content["grid"], landscape.variables)
+    frame = _frame(content["grid"], landscape.variables)
+    axes = _axes(content["grid"], landscape.variables if frame is None else turned_names(len(landscape.variables)))
     return Case(
         name=name,
         title=_title(content.get("title", name)),
         landscape=landscape,
         noise=_noise(content["noise"]),
         axes=axes,
-        walls=_walls(content.get("walls", {}), axes),
+        frame=frame,
+        walls=_walls(content.get("walls", {}), axes, frame is not None),
         region_texts=_texts(content, "regions", str),
         observable_texts=_texts(content, "observables", (str, int, float)),
         initial=_initial(content),
@@ -847,14 +864,36 @@ def _noise(table: object) -> AnyNoiseTable:
     return _read(NOISES[kind], mapping, ("noise",))
 
 
-def _axes(table: object, variables: list[str]) -> dict[str, AxisTable]:
-    mapping = _mapping(table, ("grid",))
-    _refuse_unknown(("grid",), mapping, variables, f"Axes are named after the variables: {', '.join(variables)}")
+def _frame(table: object, variables: list[str]) -> FrameTable | None:
+    """[grid] axes, of a turned grid."""
+    mapping, path = _mapping(table, ("grid",)), ("grid", "axes")
+    if "axes" not in mapping:
+        return None
+    given = _mapping(mapping["axes"], path, 'Write axes = { at = [...], directions = "hessian" }')
+    frame, names = _read(FrameTable, given, path), turned_names(len(variables))
+    taken = [name for name in variables if name in names]
+    if taken:
+        raise CaseError("landscape.variables", f'"{taken[0]}" is taken', "So are the axes of a turned grid called", "")
+    if isinstance(frame.directions, str) and frame.directions != "hessian":
+        near = did_you_mean(frame.directions, ["hessian"])
+        required = 'It must be "hessian" or a matrix, one row for every axis'
+        raise CaseError("grid.axes.directions", f"it is {_shown(frame.directions)}", required, near)
+    return frame
+
+
+def _axes(table: object, names: Sequence[str]) -> dict[str, AxisTable]:
+    """The axes of [grid], named after the variables, or of a turned grid."""
+    mapping = {key: value for key, value in _mapping(table, ("grid",)).items() if key != "axes"}
+    turned = "axes" in _mapping(table, ("grid",))
+    words = f"The axes of a turned grid are {', '.join(names)}" if turned else _named_after_variables(names)
+    _refuse_unknown(("grid",), mapping, names, words)
     axes = {}
-    for name in variables:
+    for name in names:
         remedy = f"{name} = {{ min = ..., max = ..., cells = ... }}"
         if name not in mapping:
-            raise CaseError("grid", f'the variable "{name}" has no axis', "Every variable needs one", f"Add {remedy}")
+            found = f"{name} is missing" if turned else f'the variable "{name}" has no axis'
+            required = f"{words}, measured from axes.at" if turned else "Every variable needs one"
+            raise CaseError("grid", found, required, f"Add {remedy}")
         entry = _mapping(mapping[name], ("grid", name), f"Write {remedy}")
         if isinstance(places := entry.get("refine"), list):
             for number, place in enumerate(places):
@@ -868,9 +907,14 @@ def _axes(table: object, variables: list[str]) -> dict[str, AxisTable]:
     return axes
 
 
-def _walls(table: object, axes: Mapping[str, AxisTable]) -> dict[str, tuple[Wall, Wall]]:
+def _named_after_variables(names: Sequence[str]) -> str:
+    return f"Axes are named after the variables: {', '.join(names)}"
+
+
+def _walls(table: object, axes: Mapping[str, AxisTable], turned: bool) -> dict[str, tuple[Wall, Wall]]:
     mapping = _mapping(table, ("walls",))
-    _refuse_unknown(("walls",), mapping, axes, f"Walls are named after the variables: {', '.join(axes)}")
+    words = "axes of the turned grid" if turned else "variables"
+    _refuse_unknown(("walls",), mapping, axes, f"Walls are named after the {words}: {', '.join(axes)}")
     walls: dict[str, tuple[Wall, Wall]] = dict.fromkeys(axes, ("reflecting", "reflecting"))
     for name, given in mapping.items():
         both = given if isinstance(given, list) else [given, given]

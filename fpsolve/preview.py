@@ -24,7 +24,7 @@ from fpsolve.model.fields import Field
 from fpsolve.model.grid import Grid
 from fpsolve.model.initial import Saved
 from fpsolve.model.problem import Problem
-from fpsolve.present.report import lattice_words
+from fpsolve.present.report import axes_words, lattice_words
 from fpsolve.solve.choice import Choice, choose
 from fpsolve.solve.descent import refuse_bad_descent
 from fpsolve.solve.elimination import memory_needed, memory_of_machine, refuse_too_large, seconds_needed
@@ -216,6 +216,7 @@ class Preview:
                 f"{self.case}   {self.verdict}",
                 *([f"  landscape   {self.origin}"] if self.origin else []),
                 f"  generator   {self.lattice}",
+                *(f"              {words}" for words in axes_words(self.grid)),
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),

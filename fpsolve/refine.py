@@ -74,11 +74,9 @@ def coarsened(problem: Problem, shares: Sequence[float] = SHARES_OF_CELLS) -> li
 
 
 def _coarser(grid: Grid, share: float) -> Grid:
-    axes = {}
-    for axis in grid.axes:
-        cells = max(math.ceil(share * axis.cells), min(axis.cells, FEWEST_CELLS))
-        axes[axis.name] = replace(axis, cells=cells)
-    return Grid(**axes)
+    return grid.with_axes(
+        replace(axis, cells=max(math.ceil(share * axis.cells), min(axis.cells, FEWEST_CELLS))) for axis in grid.axes
+    )
 
 
 def _spacing(grid: Grid, finest: Grid) -> float:
@@ -393,15 +391,17 @@ def _feature(problem: Problem, point: StationaryPoint) -> Feature:
     """The width along an axis is that of a cut: 1 / sqrt of the diagonal of |D^-1 M H|, the curvature of ln p."""
     at = point.position[:, None]
     curvature = np.linalg.solve(problem.diffusion.matrix(at)[..., 0], problem.landscape.mobility @ point.hessian)
-    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+    grid = problem.grid
+    values, vectors = np.linalg.eigh(grid.turned_matrices(0.5 * (curvature + curvature.T)))
     sharpness = np.einsum("ia,a,ia->i", vectors, np.abs(values), vectors)
-    axes = zip(problem.grid.axes, point.position, sharpness, strict=True)
+    along = grid.along(point.position)
+    axes = zip(grid.axes, along, sharpness, strict=True)
     widths, cells = {}, {}
     for axis, x, sharp in axes:
         if axis.cells > 1 and sharp > 0.0:
             widths[axis.name] = float(1.0 / math.sqrt(sharp))
             cells[axis.name] = widths[axis.name] / float(axis.stretch(axis.index(np.array(x))))
-    return Feature(describe(problem.grid, point.position), tuple(point.position.tolist()), widths, cells)
+    return Feature(describe(grid, point.position), tuple(along.tolist()), widths, cells)
 
 
 def resolution_notices(problem: Problem, found: Escape, basins: Basins | None = None) -> list[Notice]:

@@ -466,7 +466,6 @@ REMOVE = "it is not available yet. This version does not read it. Remove it."
 NOT_YET = [
     ("[momentum]", "¶[momentum]\nbeta = 0.9\n", "[stationary]", f"momentum: {REMOVE}"),
     ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
-    ("grid.axes", f'{AXIS}\n¶axes = {{ at = [0.0], directions = "hessian" }}', AXIS, f"grid.axes: {REMOVE}"),
     ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from fpsolve.analyse.geometry import (
     cell_size,
     cells_at,
     displacement,
+    in_cells,
     inside_walls,
     neighbour_pairs,
 )
@@ -156,7 +157,7 @@ def basin_region(basins: Basins, number: int) -> Region:
 
     def interpolated(*coordinates: FloatArray) -> FloatArray:
         positions = inside_walls(grid, np.array(coordinates))
-        index = [axis.index(x) + 1.0 for axis, x in zip(grid.axes, positions, strict=True)]
+        index = [axis.index(x) + 1.0 for axis, x in zip(grid.axes, grid.along(positions), strict=True)]
         return np.asarray(map_coordinates(padded, index, order=1, mode="nearest"))
 
     name = f"basin of {brief(grid, basins.minima[number].position)}"
@@ -193,9 +194,8 @@ def _saddles(
     grid = problem.grid
     starts = _border_positions(grid, label)
     near = newton_from_all(problem, starts, 1, FIRST_STEPS)
-    size = cell_size(grid, near)
-    close = np.abs(displacement(grid, near, starts) / size).max(axis=0) <= FARTHEST_SADDLE
-    close &= np.abs(newton_steps(problem, near, 1) / size).max(axis=0) <= SHORT_STEP
+    close = np.abs(in_cells(grid, displacement(grid, near, starts), near)).max(axis=0) <= FARTHEST_SADDLE
+    close &= np.abs(in_cells(grid, newton_steps(problem, near, 1), near)).max(axis=0) <= SHORT_STEP
     points = [stationary_point(problem, end) for end in distinct(grid, newton_from_all(problem, near[:, close], 1))]
     saddles = _ordered([point for point in points if point.index == 1 and is_stationary(problem, point)], rounding)
     found: list[Saddle] = []
@@ -218,10 +218,10 @@ def _border_positions(grid: Grid, label: IntArray) -> FloatArray:
     positions = grid.positions()[:, np.unique(np.concatenate([tails[differ], heads[differ]]))]
     for number, axis in enumerate(grid.axes):
         for wall in () if axis.periodic else (axis.lower, axis.upper):
-            beside = np.abs(positions[number] - wall) < cell_size(grid, positions)[number]
-            on_wall = positions[:, beside].copy()
+            along = grid.along(positions)
+            on_wall = along[:, np.abs(along[number] - wall) < cell_size(grid, positions)[number]]
             on_wall[number] = wall
-            positions = np.concatenate([positions, on_wall], axis=1)
+            positions = np.concatenate([positions, grid.placed(on_wall)], axis=1)
     return positions
 
 
@@ -234,7 +234,7 @@ def _joined_basins(
     grid = problem.grid
     positions = np.array([point.position for point in saddles]).T
     directions = np.array([point.lowest_direction for point in saddles]).T
-    nudge = NUDGE * directions / np.abs(directions / cell_size(grid, positions)).max(axis=0)
+    nudge = NUDGE * directions / np.abs(in_cells(grid, directions, positions)).max(axis=0)
     sides = [fall(problem, inside_walls(grid, positions + side * nudge)) for side in (-1.0, 1.0)]
     ended = [numbers_of(problem, ends, minima) for ends in sides]
     numbers = [np.where(n == UNKNOWN, label[cells_at(grid, ends)], n) for n, ends in zip(ended, sides, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from fpsolve.analyse.convergence import SHARES_OF_CELLS
-from fpsolve.analyse.geometry import cell_size, describe, displacement, inside_walls
+from fpsolve.analyse.geometry import describe, displacement, in_cells, inside_walls
 from fpsolve.analyse.stationary_points import PLACE, StationaryPointError, held_by_walls, minimum_near
 from fpsolve.model.fields import FunctionField
 from fpsolve.model.grid import FloatArray, Grid
@@ -62,7 +62,7 @@ def core_region(problem: Problem, attractor: FloatArray, name: str) -> Region:
     precision, pressure = _linear_well(problem, attractor)
 
     def energy(positions: FloatArray) -> FloatArray:
-        offset = displacement(grid, positions, attractor[:, None])
+        offset = grid.turned(displacement(grid, positions, attractor[:, None]))
         return np.asarray(0.5 * np.einsum("ip,ij,jp->p", offset, precision, offset) + pressure @ np.abs(offset))
 
     top = _top([energy(_coarse_centres(grid, share)) for share in SHARES_OF_CELLS])
@@ -81,12 +81,16 @@ def _top(energies: Sequence[FloatArray]) -> float:
 
 
 def _linear_well(problem: Problem, attractor: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sigma^-1, (axes, axes), of the axes that are free, and |drift| / D, (axes,), of those that a wall holds."""
-    drift = problem.landscape.drift(attractor[:, None])
+    """Sigma^-1, (axes, axes), of the axes that are free, and |drift| / D, (axes,), of those that a wall holds.
+
+    All are components along the axes of the grid.
+    """
+    grid = problem.grid
+    drift = grid.turned(problem.landscape.drift(attractor[:, None]))
     held = held_by_walls(problem.grid, attractor[:, None], -drift)[:, 0]
     free = np.ix_(~held, ~held)
-    jacobian = _jacobian(problem)(attractor)[free]
-    diffusion = problem.diffusion.matrix(attractor[:, None])[..., 0]
+    jacobian = grid.turned_matrices(_jacobian(problem)(attractor))[free]
+    diffusion = grid.turned_matrices(problem.diffusion.matrix(attractor[:, None])[..., 0])
     precision, pressure = np.zeros_like(diffusion), np.zeros_like(attractor)
     pressure[held] = np.abs(drift[held, 0]) / np.diag(diffusion)[held]
     if held.all():
@@ -120,17 +124,16 @@ def attractor_near(problem: Problem, point: Sequence[float] | FloatArray) -> Flo
     start = position = np.asarray(point, dtype=np.float64)
     for _ in range(MOST_STEPS):
         drift, slope = problem.landscape.drift(position[:, None])[:, 0], jacobian(position)
-        size = cell_size(grid, position)
         growth = float(np.linalg.eigvals(slope).real.max())
         if not drift.any():
             _require_stable(grid, start, position, 0.0, growth)
             return position
         # Slower than twice any growth: no step turns back to a saddle.
-        pace = float(np.abs(drift / size).max()) + 2.0 * max(growth, 0.0)
-        step = np.linalg.solve(pace * np.eye(grid.dimensions) - slope, drift)
+        pace = float(np.abs(in_cells(grid, drift, position)).max()) + 2.0 * max(growth, 0.0)
+        step = np.asarray(np.linalg.solve(pace * np.eye(grid.dimensions) - slope, drift), dtype=np.float64)
         ahead = inside_walls(grid, position + step)
-        if (np.abs(displacement(grid, ahead, position)) < AT_REST * size).all():
-            _require_stable(grid, start, ahead, float(np.abs(step / size).max()), growth)
+        if (np.abs(in_cells(grid, displacement(grid, ahead, position), position)) < AT_REST).all():
+            _require_stable(grid, start, ahead, float(np.abs(in_cells(grid, step, position)).max()), growth)
             return ahead
         position = ahead
     reason = f"the drift carries {describe(grid, start)} round and round, to no point of rest"

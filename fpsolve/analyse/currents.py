@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.generator import Generator
-from fpsolve.model.grid import BoolArray, FloatArray, IntArray
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.solve.elimination import WIDEST_SOURCE, Resolvent
 from fpsolve.solve.extended import Extended
 from fpsolve.solve.passage import Passage, outflow
@@ -31,18 +31,21 @@ def current_density(generator: Generator, probability: FloatArray) -> FloatArray
 
     Unit [1/time/length**(axes-1)].
     """
-    return at_centres(generator.face_currents(probability))
+    return at_centres(generator.grid, generator.face_currents(probability))
 
 
-def at_centres(faces: Sequence[FloatArray]) -> FloatArray:
-    """Density of a current at the cell centres, (axes, cells), from that through the faces, one array per axis."""
+def at_centres(grid: Grid, faces: Sequence[FloatArray]) -> FloatArray:
+    """Density of a current at the cell centres, (axes, cells), from that through the faces, one array per axis.
+
+    A vector in the coordinates of positions, on a turned grid too.
+    """
     axes = len(faces)
     means = []
     for axis, values in enumerate(faces):
         lower = tuple(slice(None, -1) if other == axis else slice(None) for other in range(axes))
         upper = tuple(slice(1, None) if other == axis else slice(None) for other in range(axes))
         means.append(0.5 * (values[lower] + values[upper]).ravel())
-    return np.array(means)
+    return grid.unturned(np.array(means))
 
 
 def net_current(there: Extended, back: Extended, unit: Extended) -> FloatArray:
@@ -82,7 +85,7 @@ def flow(
     lost &= (np.bincount(region, np.abs(defect)) > LARGEST_DEFECT)[region[edges.origin]]
     if lost.any():
         along[lost] = _regained(chain, lost, defect, region, traffic.log())
-    return at_centres(chain.through_faces(along, leaving))
+    return at_centres(chain.grid, chain.through_faces(along, leaving))
 
 
 def _regained(
@@ -138,7 +141,7 @@ def escaping_current(passage: Passage, source: FloatArray, population: Extended)
     current = flow(chain, there, back, flux, leaving, (Extended.of(source) / flux).floats())
     if _circulates(*(loops := traffic(used, returns))):
         circling = np.clip(net_current(*loops, flux), -LARGEST_CURRENT, LARGEST_CURRENT)
-        current += at_centres(chain.through_faces(circling, np.zeros_like(leaving)))
+        current += at_centres(chain.grid, chain.through_faces(circling, np.zeros_like(leaving)))
     return current
 
 

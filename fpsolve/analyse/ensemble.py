@@ -156,7 +156,7 @@ def histogram(swarm: Swarm, grid: Grid) -> IntArray:
         columns = positions[kept].T
         index = [
             np.clip(np.floor(axis.index(column) + 0.5), 0, axis.cells - 1)
-            for axis, column in zip(grid.axes, columns, strict=True)
+            for axis, column in zip(grid.axes, grid.along(columns), strict=True)
         ]
         cells = grid.strides @ np.array(index).astype(np.int64)
         counts[number] = np.bincount(cells, minlength=grid.size)

@@ -163,7 +163,7 @@ def narrowest_layer(problem: Problem, relevant: BoolArray | None = None) -> Floo
     ends = grid.positions()[:, [cell, neighbour]]
     cells = noise.floor / step_there
     position = _between(hessian, ends) if grid.dimensions == 1 else tuple(ends.mean(axis=1).tolist())
-    return FloorLayer(cells, cells * float(abs(ends[axis, 1] - ends[axis, 0])), position)
+    return FloorLayer(cells, cells * float(np.abs(grid.turned(ends[:, 1] - ends[:, 0])[axis])), position)
 
 
 def _between(hessian: Field, ends: FloatArray) -> tuple[float, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fpsolve.analyse.geometry import cell_size, displacement, inside_walls
-from fpsolve.analyse.stationary_points import STATIONARY_STEP, held_by_walls, require_loss, slopes_at
+from fpsolve.analyse.geometry import cell_size, displacement, in_cells, inside_walls
+from fpsolve.analyse.stationary_points import STATIONARY_STEP, held_by_walls, require_loss, slopes_along_axes
 from fpsolve.model.grid import BoolArray, FloatArray
 from fpsolve.model.problem import Problem
 
@@ -56,7 +56,7 @@ def fall(
         fallen = moving[falls]
         positions[:, fallen], heights[fallen] = ahead[:, falls], reached[falls]
         strides[moving] = np.where(falls, np.minimum(2.0 * strides[moving], LONGEST_STRIDE), 0.25 * strides[moving])
-        length = np.abs(displacement(grid, ahead, here) / cell_size(grid, here)).max(axis=0)
+        length = np.abs(in_cells(grid, displacement(grid, ahead, here), here)).max(axis=0)
         moving = moving[length >= STATIONARY_STEP]
     return positions
 
@@ -67,13 +67,14 @@ def _steps(problem: Problem, positions: FloatArray, strides: FloatArray) -> Floa
     l_k, w_k: eigenvalues of M^(1/2) H M^(1/2), and its eigenvectors times M^(1/2); t is the longest time in which
     the point moves by at most a stride [cells] along each of them, mostly infinite beside a minimum.
     """
-    gradient, hessian = slopes_at(problem, positions)
-    free = ~held_by_walls(problem.grid, positions, gradient).T
-    root = free[:, :, None] * _square_root(problem.landscape.mobility)
+    grid = problem.grid
+    gradient, hessian = slopes_along_axes(problem, positions)
+    free = ~held_by_walls(grid, positions, gradient).T
+    root = free[:, :, None] * _square_root(grid.turned_matrices(problem.landscape.mobility))
     rates, vectors = np.linalg.eigh(np.einsum("pia,ijp,pjb->pab", root, hessian, root))
     ways = root @ vectors
     slopes = np.einsum("pia,ip->pa", ways, gradient)
-    sizes = np.maximum(np.abs(ways), TINY) / cell_size(problem.grid, positions).T[:, :, None]
+    sizes = np.maximum(np.abs(ways), TINY) / cell_size(grid, positions).T[:, :, None]
     reach = strides[:, None] / sizes.max(axis=1)
     stiffest = (np.abs(rates) * reach**2).max(axis=1, keepdims=True)
     flat = np.abs(slopes) * reach <= np.maximum(NO_SLOPE * stiffest, TINY)
@@ -86,7 +87,7 @@ def _steps(problem: Problem, positions: FloatArray, strides: FloatArray) -> Floa
     longest = np.where(ends, np.inf, times).min(axis=1, keepdims=True)
     decay = -np.expm1(np.where(flat | straight, 0.0, -safe * longest)) / safe
     moved = np.where(flat, 0.0, np.where(straight, longest, decay))
-    return np.asarray(-np.einsum("pia,pa->ip", ways, slopes * moved))
+    return grid.unturned(np.asarray(-np.einsum("pia,pa->ip", ways, slopes * moved)))
 
 
 def _square_root(matrix: FloatArray) -> FloatArray:

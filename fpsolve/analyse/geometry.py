@@ -7,27 +7,39 @@ import math
 import numpy as np
 
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+from fpsolve.model.region import ON_WALL
 
 
 def separation(grid: Grid, one: FloatArray, other: FloatArray) -> float:
     """Distance of two points, in cells of the axis along which it is largest."""
-    return float(np.abs(displacement(grid, one, other) / cell_size(grid, other)).max())
+    return float(np.abs(in_cells(grid, displacement(grid, one, other), other)).max())
 
 
 def displacement(grid: Grid, end: FloatArray, origin: FloatArray) -> FloatArray:
     """The way from origin to end, the short way round on periodic axes."""
     rows = []
-    for axis, difference in zip(grid.axes, end - origin, strict=True):
+    for axis, difference in zip(grid.axes, grid.turned(end - origin), strict=True):
         length = axis.upper - axis.lower
         rows.append(difference - length * np.rint(difference / length) if axis.periodic else difference)
-    return np.array(rows)
+    return grid.unturned(np.array(rows))
+
+
+def in_cells(grid: Grid, step: FloatArray, position: FloatArray) -> FloatArray:
+    """Components along the axes of a step (axes,), or steps (axes, points), in cells of the size there is there."""
+    return grid.turned(step) / cell_size(grid, position)
 
 
 def wrapped(grid: Grid, position: FloatArray) -> FloatArray:
     """The position (axes,), or positions (axes, points), with periodic axes brought back between their ends."""
+    if not any(axis.periodic for axis in grid.axes):
+        return np.array(position)
+    return grid.placed(_wrapped(grid, grid.along(position)))
+
+
+def _wrapped(grid: Grid, coordinates: FloatArray) -> FloatArray:
     rows = [
         axis.lower + (x - axis.lower) % (axis.upper - axis.lower) if axis.periodic else x
-        for axis, x in zip(grid.axes, position, strict=True)
+        for axis, x in zip(grid.axes, coordinates, strict=True)
     ]
     return np.array(rows)
 
@@ -36,11 +48,25 @@ def inside_walls(grid: Grid, position: FloatArray) -> FloatArray:
     """The position (axes,), or positions (axes, points), wrapped, or the nearest ones between the walls."""
     shape = (-1,) + (1,) * (position.ndim - 1)
     lower, upper = ([axis.lower for axis in grid.axes], [axis.upper for axis in grid.axes])
-    return np.clip(wrapped(grid, position), np.reshape(lower, shape), np.reshape(upper, shape))
+    coordinates = _wrapped(grid, grid.along(position))
+    return grid.placed(np.clip(coordinates, np.reshape(lower, shape), np.reshape(upper, shape)))
+
+
+def on_walls(grid: Grid, positions: FloatArray) -> tuple[BoolArray, BoolArray]:
+    """Whether positions (axes, points) are on, or beyond, the lower and the upper wall of every axis: (axes, points).
+
+    Never on periodic axes. On a turned grid, but for rounding.
+    """
+    lower, upper = np.zeros((2, *positions.shape), dtype=np.bool_)
+    for number, (axis, x) in enumerate(zip(grid.axes, grid.along(positions), strict=True)):
+        if not axis.periodic:
+            first, last = (0.0, 0.0) if grid.frame is None else ON_WALL * axis.widths[[0, -1]]
+            lower[number], upper[number] = x <= axis.lower + first, x >= axis.upper - last
+    return lower, upper
 
 
 def cell_size(grid: Grid, position: FloatArray) -> FloatArray:
-    """Widths of the cell around a position (axes,), or around positions (axes, points); same shape [length].
+    """Widths along the axes of the cell around a position (axes,), or around positions (axes, points) [length].
 
     Beyond the outermost cell centres those of the outermost cells: on infinite axes, too, they are finite.
     """
@@ -64,7 +90,8 @@ def cells_at(grid: Grid, positions: FloatArray) -> IntArray:
 
 
 def _index(grid: Grid, position: FloatArray) -> FloatArray:
-    return np.array([axis.index(x) for axis, x in zip(grid.axes, position, strict=True)], dtype=np.float64)
+    rows = zip(grid.axes, grid.along(position), strict=True)
+    return np.array([axis.index(x) for axis, x in rows], dtype=np.float64)
 
 
 def neighbour_pairs(grid: Grid, allowed: BoolArray) -> tuple[IntArray, IntArray]:
@@ -80,7 +107,8 @@ def neighbour_pairs(grid: Grid, allowed: BoolArray) -> tuple[IntArray, IntArray]
 
 def describe(grid: Grid, position: FloatArray) -> str:
     """A position in words: 'x = 0.5, y = -1'."""
-    return ", ".join(f"{name} = {round(float(x), 9) + 0.0:.6g}" for name, x in zip(grid.names, position, strict=True))
+    parts = zip(grid.variables, position, strict=True)
+    return ", ".join(f"{name} = {round(float(x), 9) + 0.0:.6g}" for name, x in parts)
 
 
 def brief(grid: Grid, position: FloatArray) -> str:
@@ -89,7 +117,10 @@ def brief(grid: Grid, position: FloatArray) -> str:
     Three significant digits, and more where neighbouring cells would be alike without them.
     """
     numbers = []
-    for x, size in zip(position.tolist(), cell_size(grid, position).tolist(), strict=True):
+    sizes = cell_size(grid, position)
+    if grid.frame is not None:
+        sizes = np.full_like(sizes, sizes.min())
+    for x, size in zip(position.tolist(), sizes.tolist(), strict=True):
         digits = max(3, math.ceil(math.log10(max(abs(x) / size, 1.0))))
         numbers.append(f"{round(x, 9) + 0.0:.{digits}g}")
     return f"{grid.names[0]} = {numbers[0]}" if grid.dimensions == 1 else f"({', '.join(numbers)})"

@@ -28,7 +28,7 @@ def mean_and_covariance(grid: Grid, probability: FloatArray) -> tuple[FloatArray
     covariance = np.diag([away[axis] ** 2 @ marginal(axis) for axis in axes])
     for one, other in itertools.combinations(axes, 2):
         covariance[one, other] = covariance[other, one] = away[one] @ marginal(one, other) @ away[other]
-    return mean, covariance
+    return grid.placed(mean), grid.unturned_matrices(covariance)
 
 
 def tail_mass(grid: Grid, probability: FloatArray) -> float:

@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 
 from fpsolve.analyse.chain_exponent import ChainExponent, Examples, chain_exponent
-from fpsolve.analyse.geometry import cell_size, describe, wrapped
+from fpsolve.analyse.geometry import describe, in_cells, wrapped
 from fpsolve.analyse.path import Path
 from fpsolve.analyse.stationary_points import StationaryPoint
 from fpsolve.analyse.tilt import Tilt, gradient_covariance_of, require_covariance, tilt_along, tilt_notice
@@ -150,7 +150,7 @@ def _share_to_quieter(problem: Problem, noise_drift: FloatArray, weights: FloatA
     (cells,) = np.nonzero(weights)
     grid = problem.grid
     positions = grid.positions(grid.index_of(cells))
-    direction = noise_drift[:, cells] / cell_size(grid, positions)
+    direction = in_cells(grid, noise_drift[:, cells], positions)
     steps = noise_drift[:, cells] / np.linalg.norm(direction, axis=0) * NUDGE
 
     def trace(places: FloatArray) -> FloatArray:

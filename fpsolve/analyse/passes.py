@@ -17,9 +17,9 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 
 from fpsolve.analyse.geometry import (
     cell_at,
-    cell_size,
     describe,
     displacement,
+    in_cells,
     inside_walls,
     neighbour_pairs,
     separation,
@@ -181,7 +181,7 @@ def neighbourhood(grid: Grid, point: StationaryPoint, height: float) -> BoolArra
     values, vectors = np.linalg.eigh(point.hessian)
     offsets = displacement(grid, grid.positions(), point.position[:, None])
     energy = 0.5 * np.abs(values) @ (vectors.T @ offsets) ** 2
-    adjoining = (np.abs(offsets) < cell_size(grid, point.position)[:, None]).all(axis=0)
+    adjoining = (np.abs(in_cells(grid, offsets, point.position[:, None])) < 1.0).all(axis=0)
     inside: BoolArray = adjoining | (energy < height)
     return inside
 
@@ -189,7 +189,7 @@ def neighbourhood(grid: Grid, point: StationaryPoint, height: float) -> BoolArra
 def _beginning(problem: Problem, saddle: StationaryPoint, region: Region) -> Begins:
     """Where the region begins: looked at one cell to either side of the saddle, along the way over it."""
     across = saddle.lowest_direction
-    across = across / np.abs(across / cell_size(problem.grid, saddle.position)).max()
+    across = across / np.abs(in_cells(problem.grid, across, saddle.position)).max()
     inside = [value_at(region.level, saddle.position + side * across) > 0.0 for side in (-1.0, 0.0, 1.0)]
     if all(inside):
         return "before"

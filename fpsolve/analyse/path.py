@@ -169,18 +169,17 @@ def _drift_zero(problem: Problem, position: FloatArray, scale: float) -> FloatAr
 def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -> FloatArray:
     """The way of the drift from a saddle to one side, equally spaced, (LEG_POINTS + 1, axes), the saddle first.
 
-    Its arc length is carried along as one more unknown. It ends in a minimum or at the ends of the grid (`_ends`).
+    Its arc length is carried along as one more unknown. It ends in a minimum or at the ends of the grid (`_Ends`).
     """
     rates, directions = np.linalg.eig(drift_slopes(problem, saddle))
     fastest = int(np.argmax(rates.real))
     direction, rate = directions[:, fastest].real, float(rates[fastest].real)
     first, axes = FIRST_STEP * scale, saddle.size
-    lower, upper = _ends(problem.grid)
+    ends = _Ends.of(problem.grid)
     evaluations = itertools.count(1)
 
     def motion(_: float, state: FloatArray) -> FloatArray:
-        # Beyond the ends the drift there goes on: no trial step blows up.
-        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        drift = _drift(problem, ends.nearest(state[:axes]))  # beyond the ends it goes on: no trial step blows up
         if not np.isfinite(drift).all():
             raise _misled(problem, saddle, f"{_destination(problem.grid, state[:axes])}, where it is not finite")
         if next(evaluations) > MOST_EVALUATIONS:
@@ -188,11 +187,11 @@ def _way_down(problem: Problem, saddle: FloatArray, side: float, scale: float) -
         return np.append(drift, np.linalg.norm(drift))
 
     def speed(_: float, state: FloatArray) -> float:
-        drift = _drift(problem, np.clip(state[:axes], lower, upper))
+        drift = _drift(problem, ends.nearest(state[:axes]))
         return float(np.linalg.norm(drift)) - 0.5 * LAST_STEP * scale * rate
 
     def room(_: float, state: FloatArray) -> float:
-        return float(np.minimum(state[:axes] - lower, upper - state[:axes]).min())
+        return ends.room(state[:axes])
 
     speed.terminal = room.terminal = True  # type: ignore[attr-defined]
     speed.direction = -1.0  # type: ignore[attr-defined]
@@ -233,22 +232,41 @@ def _times_at(solved: Any, lengths: FloatArray) -> FloatArray:
     return late
 
 
-def _ends(grid: Grid) -> tuple[FloatArray, FloatArray]:
-    """The lowest and the highest position that a way may reach, (axes,) each: no bound on periodic axes.
+@final
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The lowest and the highest coordinates along the axes that a way may reach, (axes,): no bound on periodic axes.
 
     A wall at infinity is not reached, or in a finite time at an infinite speed: there it is the outermost cell centre.
     """
-    lower, upper = np.full(grid.dimensions, -np.inf), np.full(grid.dimensions, np.inf)
-    for number, axis in enumerate(grid.axes):
-        if not axis.periodic:
-            lower[number] = axis.centres[0] if axis.infinite[0] else axis.lower
-            upper[number] = axis.centres[-1] if axis.infinite[1] else axis.upper
-    return lower, upper
+
+    grid: Grid
+    lower: FloatArray
+    upper: FloatArray
+
+    @classmethod
+    def of(cls, grid: Grid) -> _Ends:
+        """Those of a grid."""
+        lower, upper = np.full(grid.dimensions, -np.inf), np.full(grid.dimensions, np.inf)
+        for number, axis in enumerate(grid.axes):
+            if not axis.periodic:
+                lower[number] = axis.centres[0] if axis.infinite[0] else axis.lower
+                upper[number] = axis.centres[-1] if axis.infinite[1] else axis.upper
+        return cls(grid, lower, upper)
+
+    def nearest(self, position: FloatArray) -> FloatArray:
+        """The position (axes,), or the nearest one within."""
+        return self.grid.placed(np.clip(self.grid.along(position), self.lower, self.upper))
+
+    def room(self, position: FloatArray) -> float:
+        """How far a position (axes,) is from the nearest end; negative beyond."""
+        along = self.grid.along(position)
+        return float(np.minimum(along - self.lower, self.upper - along).min())
 
 
 def _destination(grid: Grid, end: FloatArray) -> str:
     """Where a way ends, in words; in the outermost cell of an infinite axis it is on its way to infinity."""
-    for axis, x in zip(grid.axes, end, strict=True):
+    for axis, x in zip(grid.axes, grid.along(end), strict=True):
         below, above = axis.infinite
         if (below and axis.index(x) < 0.5) or (above and axis.index(x) > axis.cells - 1.5):
             return "infinity"

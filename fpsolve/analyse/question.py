@@ -14,7 +14,7 @@ from fpsolve.analyse.geometry import brief, describe
 from fpsolve.analyse.stationary_points import StationaryPointError, require_loss
 from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError
-from fpsolve.model.grid import Axis, FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 
@@ -111,19 +111,21 @@ def _not_two(basins: Basins, missing: Sequence[str]) -> CaseError:
         heights = require_loss(basins.problem)(grid.positions())
         if float(np.ptp(heights)) <= basins.rounding:
             found = "the loss is flat: it has one value on all of the grid"
-    beside = " or ".join(condition for axis in grid.axes for condition in _beside_absorbing_walls(axis))
+    beside = " or ".join(text for number in range(grid.dimensions) for text in _beside_absorbing_walls(grid, number))
     if beside and "escape.target" in missing:
         found += "; absorbing walls alone are not a target yet"
         remedy += f', for instance target = "{beside}"'
     return CaseError(missing[0], found, WHEN_LEFT_OUT, remedy)
 
 
-def _beside_absorbing_walls(axis: Axis) -> list[str]:
+def _beside_absorbing_walls(grid: Grid, number: int) -> list[str]:
     """Conditions that hold in the last few cells at the absorbing walls of an axis, where it has more than those."""
+    axis = grid.axes[number]
+    coordinate = axis.name if grid.frame is None else grid.frame.formula(number)
     if axis.cells <= 2 * CELLS_BESIDE_WALL:
         return []
     lower, upper = (f"{axis.faces[place]:.6g}" for place in (CELLS_BESIDE_WALL, -1 - CELLS_BESIDE_WALL))
-    conditions = (f"{axis.name} < {lower}", f"{axis.name} > {upper}")
+    conditions = (f"{coordinate} < {lower}", f"{coordinate} > {upper}")
     return [text for text, wall in zip(conditions, axis.walls, strict=True) if wall == "absorbing"]
 
 

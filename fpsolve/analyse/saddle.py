@@ -14,7 +14,7 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.geometry import cell_size, describe, displacement, separation
+from fpsolve.analyse.geometry import cell_size, describe, displacement, on_walls, separation
 from fpsolve.analyse.passage_integral import InapplicableError
 from fpsolve.analyse.passes import entry_into, minima_below, neighbourhood, pass_between, summit_between
 from fpsolve.analyse.path import drift_slopes
@@ -251,9 +251,10 @@ def _doubt_beyond(passage: Passage) -> str | None:
 
 
 def _at_absorbing_wall(grid: Grid, position: FloatArray) -> bool:
+    lower, upper = (ends[:, 0] for ends in on_walls(grid, position[:, None]))
     return any(
-        (x <= axis.lower and axis.walls[0] == "absorbing") or (x >= axis.upper and axis.walls[1] == "absorbing")
-        for axis, x in zip(grid.axes, position, strict=True)
+        (below and axis.walls[0] == "absorbing") or (above and axis.walls[1] == "absorbing")
+        for axis, below, above in zip(grid.axes, lower, upper, strict=True)
     )
 
 
@@ -270,9 +271,10 @@ def _doubt_start(passage: Passage) -> str | None:
 def _doubt_walls(passage: Passage) -> str | None:
     """Whether a wall cuts the Gaussian around the minimum or a saddle."""
     for name, point in [("minimum", passage.minimum), *(("saddle", saddle) for saddle in passage.saddles)]:
-        values, vectors = np.linalg.eigh(point.hessian)
+        grid = passage.problem.grid
+        values, vectors = np.linalg.eigh(grid.turned_matrices(point.hessian))
         variances = passage.temperature * (vectors**2 / np.abs(values)).sum(axis=1)
-        for axis, x, variance in zip(passage.problem.grid.axes, point.position, variances, strict=True):
+        for axis, x, variance in zip(grid.axes, grid.along(point.position), variances, strict=True):
             for wall in () if axis.periodic else (axis.lower, axis.upper):
                 if (wall - x) ** 2 < 2.0 * NEAR * variance:
                     return wall_near(f"{axis.name} = {wall:g}", name)

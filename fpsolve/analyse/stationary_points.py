@@ -11,9 +11,10 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.geometry import cell_size, describe, inside_walls
+from fpsolve.analyse.geometry import cell_size, describe, in_cells, inside_walls, on_walls
 from fpsolve.errors import RunError
 from fpsolve.model.fields import Field
+from fpsolve.model.frame import Frame
 from fpsolve.model.grid import BoolArray, FloatArray, Grid
 from fpsolve.model.problem import Problem
 
@@ -35,7 +36,8 @@ class StationaryPointError(RunError):
 class StationaryPoint:
     """A point where the gradient of the loss vanishes, along the walls that hold it, if any.
 
-    held: the axes along which a wall holds the point against the fall of the loss, by number; mostly none.
+    held: the axes along which a wall holds the point against the fall of the loss, by number; mostly none. frame: of
+    the grid, where it is turned.
     """
 
     position: FloatArray  # (axes,) [length]
@@ -43,6 +45,7 @@ class StationaryPoint:
     hessian: FloatArray  # (axes, axes) [loss/length**2]
     eigenvalues: FloatArray  # of the Hessian, along the free axes, (free axes,), ascending
     held: tuple[int, ...] = ()
+    frame: Frame | None = None
 
     @property
     def index(self) -> int:
@@ -54,8 +57,9 @@ class StationaryPoint:
         """Unit vector along which the curvature is lowest, (axes,): at a saddle, the way over it."""
         free = np.setdiff1d(np.arange(self.position.size), self.held)
         direction = np.zeros(self.position.size)
-        direction[free] = np.linalg.eigh(self.hessian[np.ix_(free, free)])[1][:, 0]
-        return direction
+        hessian = self.hessian if self.frame is None else self.frame.turned_matrices(self.hessian)
+        direction[free] = np.linalg.eigh(hessian[np.ix_(free, free)])[1][:, 0]
+        return direction if self.frame is None else self.frame.unturned(direction)
 
 
 def minimum_near(problem: Problem, point: Sequence[float] | FloatArray) -> StationaryPoint:
@@ -95,7 +99,7 @@ def descent(problem: Problem, point: Sequence[float] | FloatArray) -> FloatArray
     lowest = value_at(loss, way[0])
     for _ in range(20 * sum(problem.grid.shape)):
         step = newton_steps(problem, way[-1][:, None], 0)[:, 0]
-        if (np.abs(step) < STATIONARY_STEP * cell_size(problem.grid, way[-1])).all():
+        if (np.abs(in_cells(problem.grid, step, way[-1])) < STATIONARY_STEP).all():
             break
         for halvings in range(30):
             trial = inside_walls(problem.grid, way[-1] + 0.5**halvings * step)
@@ -124,7 +128,7 @@ def newton_from_all(
     moving = np.arange(positions.shape[1])
     for _ in range(most_steps):
         steps = newton_steps(problem, positions[:, moving], index)
-        length = np.abs(steps / size[:, moving]).max(axis=0)
+        length = np.abs(problem.grid.turned(steps) / size[:, moving]).max(axis=0)
         going = (length > 0.0) & ~((last[moving] < STATIONARY_STEP) & (length >= last[moving]))
         moving, steps, length = moving[going], steps[:, going], length[going]
         if moving.size == 0:
@@ -142,7 +146,7 @@ def newton_steps(problem: Problem, positions: FloatArray, index: int) -> FloatAr
     along each eigenvector it is at most one cell. Along an axis whose wall holds the point there is none.
     """
     size = cell_size(problem.grid, positions).T
-    gradient, hessian = slopes_at(problem, positions)
+    gradient, hessian = slopes_along_axes(problem, positions)
     held = held_by_walls(problem.grid, positions, gradient).T
     curvature = np.moveaxis(hessian, -1, 0) * size[:, :, None] * size[:, None, :]
     # Held axes stand apart, with a curvature above all others: they are never the lowest.
@@ -153,34 +157,35 @@ def newton_steps(problem: Problem, positions: FloatArray, index: int) -> FloatAr
     slopes[:, :index] *= -1.0
     longest = np.maximum(np.abs(curvatures), np.abs(slopes))
     shares = slopes / np.maximum(longest, np.finfo(np.float64).tiny)
-    return np.asarray(-size * np.einsum("pia,pa->pi", vectors, shares)).T
+    return problem.grid.unturned(np.asarray(-size * np.einsum("pia,pa->pi", vectors, shares)).T)
 
 
 def held_by_walls(grid: Grid, positions: FloatArray, gradient: FloatArray) -> BoolArray:
-    """Where a point lies on a wall and the loss falls towards the outside, for every axis: (axes, points)."""
-    held = np.zeros(positions.shape, dtype=np.bool_)
-    for row, axis, x, slope in zip(held, grid.axes, positions, gradient, strict=True):
-        if not axis.periodic:
-            row |= ((x <= axis.lower) & (slope > 0.0)) | ((x >= axis.upper) & (slope < 0.0))
+    """Where a point lies on a wall and the loss falls towards the outside, for every axis: (axes, points).
+
+    gradient: its components along the axes, (axes, points).
+    """
+    lower, upper = on_walls(grid, positions)
+    held: BoolArray = (lower & (gradient > 0.0)) | (upper & (gradient < 0.0))
     return held
 
 
 def is_stationary(problem: Problem, point: StationaryPoint) -> bool:
     """Whether Newton's method leaves a point where it is."""
     step = newton_steps(problem, point.position[:, None], point.index)[:, 0]
-    return bool((np.abs(step) < STATIONARY_STEP * cell_size(problem.grid, point.position)).all())
+    return bool((np.abs(in_cells(problem.grid, step, point.position)) < STATIONARY_STEP).all())
 
 
 def stationary_point(problem: Problem, position: FloatArray) -> StationaryPoint:
     """What the loss is like at a position (axes,); whether it is stationary there is not looked at."""
-    gradient, hessian = (values[..., 0] for values in slopes_at(problem, position[:, None]))
+    _, hessian = (values[..., 0] for values in slopes_at(problem, position[:, None]))
+    gradient, along = (values[..., 0] for values in slopes_along_axes(problem, position[:, None]))
     held = held_by_walls(problem.grid, position[:, None], gradient[:, None])[:, 0]
     # A slope that a shift by a rounding step would undo holds nothing.
-    held &= np.abs(gradient) > STATIONARY_STEP * cell_size(problem.grid, position) * np.abs(hessian).max()
-    eigenvalues: FloatArray = np.linalg.eigvalsh(hessian[np.ix_(~held, ~held)])  # type: ignore[assignment]
-    return StationaryPoint(
-        position, loss_at(problem, position), hessian, eigenvalues, tuple(np.nonzero(held)[0].tolist())
-    )
+    held &= np.abs(gradient) > STATIONARY_STEP * cell_size(problem.grid, position) * np.abs(along).max()
+    eigenvalues: FloatArray = np.linalg.eigvalsh(along[np.ix_(~held, ~held)])  # type: ignore[assignment]
+    held_axes = tuple(np.nonzero(held)[0].tolist())
+    return StationaryPoint(position, loss_at(problem, position), hessian, eigenvalues, held_axes, problem.grid.frame)
 
 
 def loss_at(problem: Problem, position: FloatArray) -> float:
@@ -207,3 +212,9 @@ def slopes_at(problem: Problem, positions: FloatArray) -> tuple[FloatArray, Floa
     assert gradient is not None
     assert hessian is not None
     return gradient(positions), hessian(positions)
+
+
+def slopes_along_axes(problem: Problem, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The same, components along the axes of the grid."""
+    gradient, hessian = slopes_at(problem, positions)
+    return problem.grid.turned(gradient), problem.grid.turned_matrices(hessian)

@@ -14,8 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from fpsolve.analyse.flow import fall
-from fpsolve.analyse.geometry import cell_size, cells_at, displacement, neighbour_pairs
-from fpsolve.analyse.stationary_points import StationaryPoint, newton_from_all, require_loss, slopes_at
+from fpsolve.analyse.geometry import cells_at, displacement, in_cells, neighbour_pairs, on_walls
+from fpsolve.analyse.stationary_points import StationaryPoint, newton_from_all, require_loss, slopes_along_axes
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
@@ -97,7 +97,7 @@ def united(
     cells, place = np.unique(np.concatenate([tails, heads]), return_inverse=True)
     ends = fall(problem, grid.positions()[:, cells])
     depths = np.array([point.loss for point in minima])[label[cells]]
-    way = np.abs(displacement(grid, ends, grid.positions()[:, cells]) / cell_size(grid, ends)).max(axis=0)
+    way = np.abs(in_cells(grid, displacement(grid, ends, grid.positions()[:, cells]), ends)).max(axis=0)
     floor = (np.abs(loss(ends) - depths) <= rounding) & (way <= SHORT_WAY)
     joined = np.logical_and(*np.split(floor[place], 2))
     links = coo_array((np.ones(joined.sum()), (label[tails[joined]], label[heads[joined]])), shape=(len(minima),) * 2)
@@ -149,8 +149,8 @@ def _ever_finer(grid: Grid) -> list[Grid]:
     """The grid, the last, and before it those with half the cells each, down to COARSE along every axis."""
     grids = [grid]
     while max(grids[0].shape) > COARSE:
-        axes = {axis.name: replace(axis, cells=max(min(axis.cells, COARSE), axis.cells // 2)) for axis in grids[0].axes}
-        grids.insert(0, Grid(**axes))
+        axes = [replace(axis, cells=max(min(axis.cells, COARSE), axis.cells // 2)) for axis in grids[0].axes]
+        grids.insert(0, grid.with_axes(axes))
     return grids
 
 
@@ -194,19 +194,18 @@ def numbers_of(problem: Problem, ends: FloatArray, minima: Sequence[StationaryPo
     grid = problem.grid
     numbers = np.where(leaving(problem, ends), OUTSIDE, UNKNOWN)
     for number, point in enumerate(minima):
-        offset = displacement(grid, ends, point.position[:, None]) / cell_size(grid, point.position)[:, None]
+        offset = in_cells(grid, displacement(grid, ends, point.position[:, None]), point.position[:, None])
         numbers[(np.abs(offset) <= SAME_POINT).all(axis=0)] = number
     return numbers
 
 
 def leaving(problem: Problem, positions: FloatArray) -> BoolArray:
     """Which positions (axes, points) lie on an absorbing wall where the loss falls towards the outside, (points,)."""
-    gradient, _ = slopes_at(problem, positions)
-    leaving = np.zeros(positions.shape[1], dtype=np.bool_)
-    for axis, x, slope in zip(problem.grid.axes, positions, gradient, strict=True):
-        lower, upper = (wall == "absorbing" for wall in axis.walls)
-        leaving |= (lower & (x <= axis.lower) & (slope > 0.0)) | (upper & (x >= axis.upper) & (slope < 0.0))
-    return leaving
+    gradient, _ = slopes_along_axes(problem, positions)
+    lower, upper = on_walls(problem.grid, positions)
+    absorbs = np.array([[wall == "absorbing" for wall in axis.walls] for axis in problem.grid.axes])
+    out = (absorbs[:, :1] & lower & (gradient > 0.0)) | (absorbs[:, 1:] & upper & (gradient < 0.0))
+    return np.asarray(out.any(axis=0))
 
 
 def distinct(grid: Grid, positions: FloatArray) -> list[FloatArray]:
@@ -214,7 +213,7 @@ def distinct(grid: Grid, positions: FloatArray) -> list[FloatArray]:
     found = []
     while positions.shape[1] > 0:
         found.append(positions[:, 0])
-        offset = displacement(grid, positions, found[-1][:, None]) / cell_size(grid, positions)
+        offset = in_cells(grid, displacement(grid, positions, found[-1][:, None]), positions)
         positions = positions[:, (np.abs(offset) > SAME_POINT).any(axis=0)]
     return found
 

@@ -62,6 +62,11 @@ class Ensemble:
         given: dict[str, object] = {"time_step": self.time_step, "tail_index": self.tail_index}
         if process == "sde":
             given = {"sampling": self.sampling, "momentum": self.momentum or None}
+        if process == "sgd" and problem.grid.frame is not None:
+            required = "Runs of SGD need walls along the variables"
+            raise CaseError(
+                "grid.axes", "the grid is turned", required, 'Give ensemble.process = "sde", or no grid.axes'
+            )
         turned = not np.array_equal(problem.landscape.mobility, np.eye(problem.grid.dimensions))
         if process == "sgd" and turned and problem.noise.injected:
             found, required = "SGD passes the injected noise through the mobility", "The equation adds it as it is"

@@ -261,14 +261,14 @@ def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> Floa
     def logarithms(parts: FloatArray) -> FloatArray:
         index, steps = np.split(parts, 2)
         matrices = problem.diffusion.matrix(problem.grid.positions(index))
-        return _log_length(matrices, problem.grid.stretch(index) * steps)
+        return _log_length(problem.grid.turned_matrices(matrices), problem.grid.stretch(index) * steps)
 
     return in_pieces(logarithms, np.concatenate([index, steps]))
 
 
 def _log_lengths_at_cells(problem: Problem, cells: IntArray, steps: FloatArray) -> FloatArray:
     """The same at the centres of cells (edges,), where D is known."""
-    matrices, widths = problem.diffusion_at_cells, problem.grid.stretch()
+    matrices, widths = problem.diffusion_along_axes, problem.grid.stretch()
     logarithms = np.empty(cells.size)
     for piece in pieces(cells.size):
         mine = cells[piece]

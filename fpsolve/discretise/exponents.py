@@ -74,7 +74,7 @@ def _density_sample(problem: Problem, index: FloatArray) -> Sample:
     def slope(index: FloatArray) -> FloatArray:
         assert exponent.remainder is not None
         widths = grid.spacings[:, None] if grid.even else grid.stretch(index)
-        return exponent.remainder(grid.positions(index)) * widths
+        return grid.turned(exponent.remainder(grid.positions(index))) * widths
 
     return Sample(
         None if exponent.potential is None else in_pieces(potential, index),
@@ -195,6 +195,7 @@ def local_shape(problem: Problem, at_cells: Sample) -> LocalShape:
     matrix = problem.diffusion.constant
     if at_cells.potential is None or matrix is None or not circulates(problem):
         return LocalShape(curvature, np.zeros_like(slope))
+    matrix = grid.turned_matrices(matrix)
     rise, curvature = _shape(grid, Sample(at_cells.potential, None))
     widths = grid.stretch()
     across = np.einsum("ij,jp->ip", matrix, rise / widths) / widths

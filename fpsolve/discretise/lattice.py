@@ -49,7 +49,7 @@ def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
     grid = problem.grid
     alike = grid.even and problem.diffusion.constant is not None
     widths = grid.spacings[:, None] if alike else grid.stretch()
-    tensors = problem.diffusion_at_cells[..., :1] if alike else problem.diffusion_at_cells
+    tensors = problem.diffusion_along_axes[..., :1] if alike else problem.diffusion_along_axes
     scaled = tensors / (widths[:, None] * widths)
     if not grid.even:
         scaled = _without_far_skew(grid, scaled)

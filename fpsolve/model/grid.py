@@ -2,7 +2,8 @@
 
 Everything downstream works in *index coordinates*: cell i of an axis has its centre at i,
 its faces at i - 1/2 and i + 1/2. Only this module knows how an index becomes a position: the
-cells of an axis are equal, or follow a smooth map.
+cells of an axis are equal, or follow a smooth map. The axes may be turned (`frame`): then positions are still those of
+the user, and coordinates along the axes stand beside them.
 
        face -1/2        face 1/2         face 3/2               face n-1/2
     lower |------- 0 -------|------- 1 -------|----  ...  ----|------- n-1 -------| upper
@@ -11,7 +12,7 @@ cells of an axis are equal, or follow a smooth map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal, TypeAlias, final
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsolve.errors import CaseError
+from fpsolve.model.frame import Frame
 from fpsolve.model.maps import AbstractMap, Refinement, axis_map
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -35,6 +37,11 @@ FAR_STRETCH = 100.0
 
 # Fields are evaluated at so many points at a time: what is computed on the way then stays in the processor's cache.
 POINTS_AT_A_TIME = 2**13
+
+
+def turned_names(axes: int) -> tuple[str, ...]:
+    """Names of the axes of a turned grid."""
+    return tuple(f"axis_{number}" for number in range(1, axes + 1))
 
 
 def pieces(count: int, most: int = POINTS_AT_A_TIME) -> Iterator[slice]:
@@ -172,11 +179,15 @@ class Grid:
 
     Arrays over the grid are flat, in C order (the last axis runs fastest); `shaped` gives
     them their box back. Cells carry *probability*; density = probability / volume.
+
+    A turned grid has a frame and axes called axis_1, axis_2, ..., which are measured from the frame's point along its
+    directions: `Grid(landscape.frame((-1, 0)), axis_1=(-1, 1, 50), axis_2=(-2, 3, 200))`.
     """
 
     axes: tuple[Axis, ...]
+    frame: Frame | None = None
 
-    def __init__(self, **axes: Axis | tuple[float, float, int]) -> None:
+    def __init__(self, frame: Frame | None = None, /, **axes: Axis | tuple[float, float, int]) -> None:
         if not 1 <= len(axes) <= MOST_AXES:
             found = f"{len(axes)} axes ({', '.join(axes) or 'none'})"
             raise CaseError("grid", found, "A grid has 1 to 3 axes", "Give one entry per variable")
@@ -185,11 +196,24 @@ class Grid:
                 raise CaseError(f"grid.{name}", f"{axis!r}", "An axis is (lower, upper, cells) or an Axis", "")
         made = tuple(axis if isinstance(axis, Axis) else Axis(name, *axis) for name, axis in axes.items())
         object.__setattr__(self, "axes", made)
+        object.__setattr__(self, "frame", frame)
+        if frame is not None and self.names != turned_names(len(frame.variables)):
+            required = f"The axes of a turned grid are {', '.join(turned_names(len(frame.variables)))}"
+            raise CaseError("grid", f"axes {', '.join(self.names)}", required, "Rename them")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the axes, in order."""
         return tuple(axis.name for axis in self.axes)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the coordinates of positions, in order: the user's, of a turned grid too."""
+        return self.names if self.frame is None else self.frame.variables
+
+    def with_axes(self, axes: Iterable[Axis]) -> Grid:
+        """The same grid with other axes, by the same names."""
+        return Grid(self.frame, **{axis.name: axis for axis in axes})
 
     @property
     def dimensions(self) -> int:
@@ -254,11 +278,35 @@ class Grid:
     def positions(self, index: FloatArray | IntArray | None = None) -> FloatArray:
         """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
         if index is None:
-            return self._over_box([axis.centres for axis in self.axes])
+            return self.placed(self._over_box([axis.centres for axis in self.axes]))
         places = np.empty(index.shape)
         for number, axis in enumerate(self.axes):
             places[number] = axis.position(np.asarray(index[number], dtype=np.float64))
-        return places
+        return self.placed(places)
+
+    def along(self, positions: FloatArray) -> FloatArray:
+        """Coordinates along the axes [length] of positions (axes, ...); these themselves unless it is turned."""
+        return positions if self.frame is None else self.frame.along(positions)
+
+    def placed(self, coordinates: FloatArray) -> FloatArray:
+        """Positions of coordinates along the axes (axes, ...)."""
+        return coordinates if self.frame is None else self.frame.positions(coordinates)
+
+    def turned(self, vectors: FloatArray) -> FloatArray:
+        """Components along the axes of vectors (axes, ...)."""
+        return vectors if self.frame is None else self.frame.turned(vectors)
+
+    def unturned(self, vectors: FloatArray) -> FloatArray:
+        """Vectors of components along the axes (axes, ...)."""
+        return vectors if self.frame is None else self.frame.unturned(vectors)
+
+    def turned_matrices(self, matrices: FloatArray) -> FloatArray:
+        """Components along the axes of matrices (axes, axes, ...)."""
+        return matrices if self.frame is None else self.frame.turned_matrices(matrices)
+
+    def unturned_matrices(self, matrices: FloatArray) -> FloatArray:
+        """Matrices of components along the axes (axes, axes, ...)."""
+        return matrices if self.frame is None else self.frame.unturned_matrices(matrices)
 
     def stretch(self, index: FloatArray | None = None) -> FloatArray:
         """Local cell widths along each axis [length], (axes, points); of all cells when no index is given."""
@@ -316,5 +364,6 @@ class Grid:
     def place(self, cell: int) -> str:
         """Where a cell is, for messages: 'cell (3, 7) at x = 0.5, y = -1'."""
         index = np.unravel_index(cell, self.shape)
-        spots = [f"{axis.name} = {axis.centres[i]:.6g}" for axis, i in zip(self.axes, index, strict=True)]
+        centre = self.placed(np.array([axis.centres[i] for axis, i in zip(self.axes, index, strict=True)]))
+        spots = [f"{name} = {x:.6g}" for name, x in zip(self.variables, centre, strict=True)]
         return f"cell ({', '.join(str(int(i)) for i in index)}) at {', '.join(spots)}"

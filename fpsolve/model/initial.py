@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,8 +51,10 @@ class Gaussian(AbstractInitial):
         point_weights(grid, self.mean, f"{where}.mean")
         matrix = self.covariance if self.width is None else self.width**2 * np.eye(grid.dimensions)
         covariance = symmetric_matrix(matrix if matrix is not None else 0.0, grid.dimensions, f"{where}.covariance")
-        widths = 1.0 / np.sqrt(np.diag(np.linalg.inv(covariance)))  # of slices along each axis
-        cells = [float(axis.stretch(axis.index(np.array(x)))) for axis, x in zip(grid.axes, self.mean, strict=True)]
+        # Of slices along each axis.
+        widths = 1.0 / np.sqrt(np.diag(np.linalg.inv(grid.turned_matrices(np.asarray(covariance)))))
+        mean = grid.along(np.asarray(self.mean, dtype=np.float64))
+        cells = [float(axis.stretch(axis.index(np.array(x)))) for axis, x in zip(grid.axes, mean, strict=True)]
         if (widths < NARROWEST * np.array(cells)).any():
             axis = int(np.argmin(widths / cells))
             found = f"it is {widths[axis]:.3g} wide along {grid.names[axis]}, where cells are {cells[axis]:.3g}"
@@ -125,11 +127,21 @@ class Saved(AbstractInitial):
             if centres is None or centres.shape != (axis.cells,) or not np.allclose(centres, axis.centres, rtol=1e-9):
                 found = f"{self.path} has {'no axis' if centres is None else 'other cells along'} {axis.name}"
                 raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
+        self._check_frame(grid, where)
         density: FloatArray = content["density"].reshape(-1)
         if density.size != grid.size or not (density >= 0.0).all():
             found = f"the last density of {self.path} does not fit the grid"
             raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
         return density * grid.volumes
+
+    def _check_frame(self, grid: Grid, where: str) -> None:
+        """The axes must begin where those of the earlier result do, along the same directions."""
+        for number, axis in enumerate(grid.axes):
+            known = self._content["turned"][axis.name]
+            wanted = [] if grid.frame is None else [*grid.frame.at, *grid.frame.directions[number]]
+            if len(known) != len(wanted) or not np.allclose(known, wanted, rtol=1e-9, atol=1e-9):
+                found = f"{self.path} has another {axis.name}, with another origin or direction"
+                raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
 
     @property
     def time(self) -> float:
@@ -150,17 +162,25 @@ class Saved(AbstractInitial):
                     raise CaseError("initial.file", f"{self.path} holds no density in time", required, remedy)
                 series = {name: file.variables[name] for name in file.variables if name.startswith("absorbed_")}
                 axes = {name: np.asarray(values) for name, values in file.variables.items() if values.ndim == 1}
+                turned = {name: _turned(file.variables[name].attrs) for name in axes}
                 return {
                     "time": file.variables["time"][-1],
                     "density": np.asarray(file.variables["density"][-1], dtype=np.float64),
                     "absorbed": {gate_of(name): float(values[-1]) for name, values in series.items()},
                     "axes": axes,
+                    "turned": turned,
                 }
         except FileNotFoundError:
             raise CaseError("initial.file", f"there is no file {self.path}", required, "Check the path") from None
         except OSError as error:
             found = f"{self.path} cannot be read ({error.strerror or 'it is no NetCDF-4 file'})"
             raise CaseError("initial.file", found, required, remedy) from None
+
+
+def _turned(attributes: Mapping[str, Any]) -> list[float]:
+    """Origin and direction of an axis of a turned grid, one after the other; empty where there are none."""
+    parts = [np.atleast_1d(attributes[name]).tolist() for name in ("origin", "direction") if name in attributes]
+    return [float(number) for part in parts for number in part]
 
 
 # Stands for a slash in the names of variables of result files, where it would open a group.

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from fpsolve.errors import CaseError
 from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
+from fpsolve.model.frame import Frame
 from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.sample import MeanField, Sample
 from fpsolve.model.splines import lattice, nodes_of
@@ -139,9 +140,13 @@ class Landscape:
 
         Between the cells there are quintic splines then, whose error (order 6 of the loss) is far below that of the
         scheme. progress: told the share done; roughly: for a first look, at fewer cells. Landscapes without data, or
-        with few, are as they were.
+        with few, are as they were, and so are all on a turned grid: splines need nodes along the variables.
         """
-        if not isinstance(self.loss, MeanField) or self.loss.sample.rows * grid.size <= EXACT_UP_TO:
+        if (
+            grid.frame is not None
+            or not isinstance(self.loss, MeanField)
+            or self.loss.sample.rows * grid.size <= EXACT_UP_TO
+        ):
             return self
         tell = progress or (lambda _: None)
         if roughly:
@@ -151,6 +156,27 @@ class Landscape:
         for name, values in fields.items():
             object.__setattr__(sampled, name, values)
         return sampled
+
+    def frame(
+        self, at: Sequence[float] | FloatArray, directions: str | Sequence[Sequence[float]] | FloatArray = "hessian"
+    ) -> Frame:
+        """The frame of a grid that is turned about a point `at`, (axes,) [length], for `Grid(frame, axis_1=..., ...)`.
+
+        directions: one row for every axis of the grid (`Frame`), or those of the eigenvectors of the Hessian of the
+        loss at the point (as it is at time 0), the stiffest first (`Frame.principal`).
+
+        Raises CaseError where there is no loss to take the Hessian of, or the numbers make no frame.
+        """
+        if not isinstance(directions, str):
+            return Frame(self.variables, at, directions)
+        if directions != "hessian":
+            found = f'"{directions}" is not a known choice'
+            raise CaseError("grid.axes.directions", found, 'It must be "hessian" or a matrix', "")
+        if self.hessian is None:
+            required = "The Hessian is that of a loss"
+            raise CaseError("grid.axes.directions", "the landscape has no loss", required, "Give the directions")
+        origin = Frame(self.variables, at, np.eye(len(self.variables))).at
+        return Frame.principal(self.variables, origin, self.hessian(origin[:, None])[..., 0])
 
     def _fields(self) -> dict[str, Field]:
         parts = {name: getattr(self, name) for name in ("loss", "gradient", "hessian", "extra_drift")}

@@ -24,6 +24,7 @@ from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Course
 from fpsolve.model.symmetric import is_positive_definite, solved
+from fpsolve.model.table import Table
 
 # Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
 SAME_SHAPE = 1e-12
@@ -46,7 +47,7 @@ class Exponent:
 @final
 @dataclass(frozen=True)
 class Problem:
-    """A landscape, a noise and a grid whose axes are the landscape's variables, in the same order.
+    """A landscape, a noise and a grid of the same variables: those are its axes, or, if it is turned, of its frame.
 
     Where the drift or the noise change in time, this is the problem as it is at one time: `landscape` and `noise` are
     those of that time; `at` tells of others, `course` what the numbers of the noise do.
@@ -67,8 +68,8 @@ class Problem:
         if self.landscape.depends_on_time:
             object.__setattr__(self, "landscape", self.landscape.at(self.time))
         object.__setattr__(self, "noise", self.noise.at(self.time, self.landscape.parameters))
-        if self.grid.names != self.landscape.variables:
-            found = f"axes {', '.join(self.grid.names)} beside variables {', '.join(self.landscape.variables)}"
+        if self.grid.variables != self.landscape.variables:
+            found = f"axes {', '.join(self.grid.variables)} beside variables {', '.join(self.landscape.variables)}"
             raise CaseError("grid", found, "There must be one axis per variable, in the same order", "")
         self._check_table()
         self._check_finite()
@@ -112,6 +113,11 @@ class Problem:
     def diffusion_at_cells(self) -> FloatArray:
         """D at the cell centres, (axes, axes, cells) [length**2/time]."""
         return in_pieces(self.diffusion.matrix, self.grid.positions())
+
+    @cached_property
+    def diffusion_along_axes(self) -> FloatArray:
+        """Components of D along the axes of the grid at the cell centres, (axes, axes, cells) [length**2/time]."""
+        return self.grid.turned_matrices(self.diffusion_at_cells)
 
     def flux_drift(self, positions: FloatArray) -> FloatArray:
         """The flux drift [length/time], (axes, points): the drift v of the current v p - D grad(p)."""
@@ -194,7 +200,7 @@ class Problem:
         if not is_positive_definite(matrices).all():
             smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
             point = positions[:, int(np.argmin(smallest))]
-            place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.names, point, strict=True))
+            place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.variables, point, strict=True))
             found = f"the diffusion has the eigenvalue {smallest.min():.6g} at {place}, between cell centres"
             required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
             raise CaseError("noise", found, required, self.diffusion.remedy)
@@ -216,11 +222,26 @@ class Problem:
         """A grid must not go beyond the table of the landscape."""
         if (table := self.landscape.table) is None:
             return
+        if self.grid.frame is not None:
+            self._check_table_beneath_turned(table)
+            return
         for axis, (lower, upper), (first, last) in zip(self.grid.axes, table.reach, table.bounds, strict=True):
             if axis.lower < lower or axis.upper > upper:
                 found = f"{axis.name} runs from {axis.lower:g} to {axis.upper:g}"
                 required = f"{table.source.name} knows it from {first:g} to {last:g}"
                 raise CaseError(f"grid.{axis.name}", found, required, f"Give min = {first:g}, max = {last:g}")
+
+    def _check_table_beneath_turned(self, table: Table) -> None:
+        """A turned grid must not go beyond the table with any of its corners."""
+        ends = [(axis.lower, axis.upper) for axis in self.grid.axes]
+        corners = self.grid.placed(np.array(np.meshgrid(*ends)).reshape(len(ends), -1))
+        reach = zip(self.grid.variables, corners, table.reach, table.bounds, strict=True)
+        for name, row, (lower, upper), (first, last) in reach:
+            if not (row.min() >= lower and row.max() <= upper):
+                farthest = row.min() if row.min() < lower else row.max()
+                found = f"a corner of the turned grid lies at {name} = {farthest:g}"
+                required = f"{table.source.name} knows {name} from {first:g} to {last:g}"
+                raise CaseError("grid", found, required, "Make the box smaller")
 
     def _check_finite(self) -> None:
         positions = self.grid.positions()
@@ -264,10 +285,11 @@ class Problem:
         for number, axis in enumerate(self.grid.axes):
             if not axis.periodic:
                 continue
-            lower = self.grid.positions(self.grid.indices()[:, self.grid.indices()[number] == 0].astype(np.float64))
-            lower[number] = axis.lower
-            upper = lower.copy()
-            upper[number] = axis.upper
+            index = self.grid.indices()[:, self.grid.indices()[number] == 0].astype(np.float64)
+            index[number] = -0.5
+            lower = self.grid.positions(index)
+            index[number] = axis.cells - 0.5
+            upper = self.grid.positions(index)
             for name, function in self._periodic_fields().items():
                 first, second = (function(ends).reshape(-1, lower.shape[1]) for ends in (lower, upper))
                 gap = np.abs(first - second)

@@ -20,6 +20,9 @@ from fpsolve.model.expressions import parse_level_set
 from fpsolve.model.fields import Field, SymbolicField
 from fpsolve.model.grid import FloatArray, Grid, IntArray
 
+# A point of a turned grid that is so many cells from a wall is on it, but for rounding.
+ON_WALL = 1e-9
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeight
     if len(point) != grid.dimensions:
         raise CaseError(where, f"{len(point)} coordinates", f"A point needs {grid.dimensions}, one per variable", "")
     sides = []
-    for axis, coordinate in zip(grid.axes, point, strict=True):
+    for axis, coordinate in zip(grid.axes, _along_axes(grid, point), strict=True):
         if not axis.lower <= coordinate <= axis.upper:
             found = f"{axis.name} = {coordinate:g} lies outside the grid"
             required = f"{axis.name} runs from {axis.lower:g} to {axis.upper:g}"
@@ -130,3 +133,14 @@ def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeight
     cells = [int(grid.strides @ [index for index, _ in corner]) for corner in corners]
     weights = [float(np.prod([weight for _, weight in corner])) for corner in corners]
     return PointWeights(np.array(cells, dtype=np.int64), np.array(weights))
+
+
+def _along_axes(grid: Grid, point: Sequence[float]) -> list[float]:
+    """The coordinates of a point along the axes; of a turned grid, one outside by rounding only is on the wall."""
+    if grid.frame is None:
+        return list(point)
+    coordinates = []
+    for axis, x in zip(grid.axes, grid.along(np.array(point, dtype=np.float64)).tolist(), strict=True):
+        nearest, width = min(max(x, axis.lower), axis.upper), float(axis.widths.min())
+        coordinates.append(nearest if abs(x - nearest) <= ON_WALL * width else x)
+    return coordinates

@@ -44,24 +44,25 @@ def write_analyses(file: Any, report: Report) -> None:
 
 
 def _density_units(grid: Grid) -> str:
-    return f"1/({'*'.join(grid.names)})"
+    return f"1/({'*'.join(grid.variables)})"
 
 
 def _current_units(grid: Grid) -> str:
     """To be completed with the axis."""
-    return "{axis}/(time*" + "*".join(grid.names) + ")"
+    return "{axis}/(time*" + "*".join(grid.variables) + ")"
 
 
 def _flux_share_units(grid: Grid) -> str:
     """Of a current of total flux 1, to be completed with the axis."""
-    return "{axis}/(" + "*".join(grid.names) + ")"
+    return "{axis}/(" + "*".join(grid.variables) + ")"
 
 
 def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     names = grid.names
     write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", _density_units(grid))
     current = grid.shaped(rest.current)
-    write_vector(file, "stationary_current", names, current, "probability current at rest", _current_units(grid))
+    words, units = "probability current at rest", _current_units(grid)
+    write_vector(file, "stationary_current", names, current, words, units, grid.variables)
 
 
 def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
@@ -70,7 +71,7 @@ def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
     write(file, "time", ("time",), motion.times, "time", "time")
     write(file, "density", along, grid.shaped(motion.density), "probability density", _density_units(grid))
     current = grid.shaped(np.moveaxis(motion.current, 1, 0))
-    write_vector(file, "current", along, current, "probability current", _current_units(grid))
+    write_vector(file, "current", along, current, "probability current", _current_units(grid), grid.variables)
     write_series(file, motion.steps, "steps", "SGD steps", "1")
     write_series(file, motion.mass, "mass", "probability inside", "1")
     _write_moments(file, grid, motion)
@@ -90,10 +91,10 @@ def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
 
 def _write_moments(file: Any, grid: Grid, motion: Motion) -> None:
     """Mean and covariance of the position, and the distance from rest."""
-    for row, first in enumerate(grid.names):
+    for row, first in enumerate(grid.variables):
         write_series(file, motion.mean[:, row], f"mean_{first}", f"mean of {first}", first)
-        for column in range(row, len(grid.names)):
-            second, values = grid.names[column], motion.covariance[:, row, column]
+        for column in range(row, len(grid.variables)):
+            second, values = grid.variables[column], motion.covariance[:, row, column]
             words = f"covariance of {first} and {second}"
             write_series(file, values, f"covariance_{first}{second}", words, f"{first}*{second}")
     words = "relative entropy to the density at rest"
@@ -142,7 +143,7 @@ def _write_escape(file: Any, grid: Grid, escape: Escape) -> None:
     write(file, "escape_density", names, grid.shaped(escape.density), words, _density_units(grid))
     current = grid.shaped(escape.current)
     words = "current from the start to the target, total flux 1"
-    write_vector(file, "escape_current", names, current, words, _flux_share_units(grid))
+    write_vector(file, "escape_current", names, current, words, _flux_share_units(grid), grid.variables)
     if (lasting := escape.quasi_stationary_density) is not None:
         words = "density that decays as a whole into the target"
         write(file, "quasi_stationary_density", names, grid.shaped(lasting), words, _density_units(grid))
@@ -157,7 +158,7 @@ def _write_transition(file: Any, grid: Grid, escape: Escape) -> None:
         words = f"probability to have visited the core {path.core.name} later than {escape.target.name}"
         write(file, "backward_committor", names, back, words, "1")
         current, words = grid.shaped(path.current), "current of the transitions from core to target, total flux 1"
-        write_vector(file, "reactive_current", names, current, words, _flux_share_units(grid))
+        write_vector(file, "reactive_current", names, current, words, _flux_share_units(grid), grid.variables)
     if (running := escape.running) is not None:
         along = ("running_flux_time",)
         file.dimensions[along[0]] = running.times.size
@@ -176,7 +177,7 @@ def _write_terrain(file: Any, grid: Grid, terrain: Terrain) -> None:
         words = f"number of the minimum that the way down leads to, {OUTSIDE} where it leads out"
         write(file, "basin", grid.names, terrain.basins.label.reshape(grid.shape), words, "1", "i4")
         positions = np.array([point.position for point in minima]).T
-        write_vector(file, "minimum", ("minimum",), positions, "minimum of the loss", "{axis}", grid.names)
+        write_vector(file, "minimum", ("minimum",), positions, "minimum of the loss", "{axis}", grid.variables)
         write(file, "minimum_loss", ("minimum",), np.array([point.loss for point in minima]), "its loss", "loss")
     if terrain.paths:
         _write_paths(file, grid, terrain.paths)
@@ -189,7 +190,7 @@ def _write_paths(file: Any, grid: Grid, paths: Sequence[ProbablePath]) -> None:
     numbers = np.repeat(np.arange(len(paths)), [len(path.points) for path in paths])
     write(file, "path_number", along, numbers, "path that the point belongs to, 0 the most probable one", "1", "i4")
     points = np.concatenate([path.points for path in paths]).T
-    write_vector(file, "path", along, points, "path over a saddle", "{axis}", grid.names)
+    write_vector(file, "path", along, points, "path over a saddle", "{axis}", grid.variables)
     lengths = np.concatenate([path.arc_length for path in paths])
     write(file, "path_arc_length", along, lengths, "length of the path from its minimum", "length")
     losses = [path.loss for path in paths if path.loss is not None]
@@ -221,12 +222,12 @@ def _write_walkers(file: Any, grid: Grid, name: str, found: Comparison, along: t
     walkers = found.runs.swarm.walkers
     density = grid.shaped(found.counts / (walkers * grid.volumes))
     write(file, f"{prefix}_density", along, density, f"density of {name}, a histogram", _density_units(grid))
-    for row, one in enumerate(grid.names):
+    for row, one in enumerate(grid.variables):
         series = {"mean": moments.mean, "mean_error": moments.mean_error}
         for key, values in series.items():
             write(file, f"{prefix}_{key}_{one}", first, values[:, row], f"{key.replace('_', ', ')} of {one}", one)
-        for column in range(row, len(grid.names)):
-            other, units = grid.names[column], f"{one}*{grid.names[column]}"
+        for column in range(row, len(grid.variables)):
+            other, units = grid.variables[column], f"{one}*{grid.variables[column]}"
             pairs = {"covariance": moments.covariance, "covariance_error": moments.covariance_error}
             for key, matrices in pairs.items():
                 words = f"{key.replace('_', ', ')} of {one} and {other}"
@@ -250,10 +251,10 @@ def write_vector(
     values: FloatArray,
     words: str,
     units: str,
-    axes: Sequence[str] | None = None,
+    variables: Sequence[str],
 ) -> None:
-    """One variable per component; values has the component first. axes: their names, else those of the grid."""
-    for axis, component in zip(axes or [axis for axis in dimensions if axis != "time"], values, strict=True):
+    """One variable per component; values has the component first. variables: the names of the components."""
+    for axis, component in zip(variables, values, strict=True):
         write(file, f"{name}_{axis}", dimensions, component, f"{words}, component {axis}", units.format(axis=axis))
 
 

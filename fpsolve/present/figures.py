@@ -121,7 +121,7 @@ def sketch(
         density = next(_densities(rest, motion, escape), np.ones(problem.grid.size))
         figures["noise"] = draw_noise(sheet(density), structure, basins, density)
     if gradient_noise is not None:
-        figures["gradient-noise"] = draw_gradient_noise(gradient_noise, problem.grid.names, title)
+        figures["gradient-noise"] = draw_gradient_noise(gradient_noise, problem.grid.variables, title)
     if witness is not None and witness.saw_anything:
         density = next(_densities(None if witness.rest is None else rest, motion, escape))
         figures["ensemble"] = draw_witness(sheet(density), witness, rest=rest, motion=motion, escape=escape)

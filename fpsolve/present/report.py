@@ -26,7 +26,7 @@ from fpsolve.analyse.witness import Witness
 from fpsolve.discretise.edges import Edges
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import FpsolveError, Notice
-from fpsolve.model.grid import FloatArray
+from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.present.noise_words import noise_lines, noise_record
 from fpsolve.present.structure_words import structure_lines, structure_record
 from fpsolve.present.surroundings import floor_line, floor_record, terrain_lines, terrain_record
@@ -220,7 +220,7 @@ class Report:
         if self.structure is not None:
             blocks.append(structure_lines(self.structure, grid))
         if self.gradient_noise is not None:
-            blocks.append(noise_lines(self.gradient_noise, grid.names))
+            blocks.append(noise_lines(self.gradient_noise, grid.variables))
         if self.witness is not None:
             rest = None if self.rest is None else self.rest.probability
             motion = None if self.motion is None else self.motion.probability[-1]
@@ -237,6 +237,7 @@ class Report:
     def _lines(self) -> list[str]:
         assert self.generator is not None
         lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
+        lines += [f"  {'':11s} {words}" for words in axes_words(self.generator.grid)]
         if words := self.generator.problem.course.words:
             lines.append(f"  {'schedule':11s} {words}")
         if self.rest is not None:
@@ -274,7 +275,7 @@ def lattice_words(generator: Generator) -> str:
     peclet = np.abs(edges.exponent)
     worst = int(np.argmax(peclet)) if peclet.size else 0
     center = grid.positions()[:, edges.origin[worst]] if peclet.size else np.zeros(grid.dimensions)
-    place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.names, center, strict=True))
+    place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.variables, center, strict=True))
     longest = int(np.abs(edges.displacement).max(initial=0))
     neighbours = np.bincount(edges.origin, minlength=grid.size) + np.bincount(edges.end, minlength=grid.size)
     points = 1 + int(np.median(neighbours))
@@ -282,6 +283,11 @@ def lattice_words(generator: Generator) -> str:
         f"{points}-point lattice, longest offset {longest}, "
         f"cell Peclet {peclet.mean() if peclet.size else 0.0:.2g} (worst {peclet.max(initial=0.0):.2g} at {place})"
     )
+
+
+def axes_words(grid: Grid) -> list[str]:
+    """What the axes of a turned grid are."""
+    return [] if grid.frame is None else [grid.frame.words(number, name) for number, name in enumerate(grid.names)]
 
 
 def _near(generator: Generator) -> Edges:

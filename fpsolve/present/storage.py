@@ -40,7 +40,8 @@ def result_path(directory: Path, name: str) -> Path:
 def write_result(report: Report, path: Path, case_text: str, *, under_way: bool = False) -> None:
     """Write a report to a NetCDF-4 file, through a temporary file beside it. under_way: whether the run goes on.
 
-    Coordinates are named after the variables (cell centres, with bounds) and `time`; variables as in the
+    Coordinates are named after the variables (cell centres, with bounds) and `time`; those of a turned grid are axis_1,
+    ..., and the variables are coordinates over them. Variables are named as in the
     documentation; the resolved case, the version, the outcome and the invariants are attributes of the root.
 
     Raises RunError when the disk refuses.
@@ -53,6 +54,7 @@ def write_result(report: Report, path: Path, case_text: str, *, under_way: bool 
             _write_grid(file, report.generator.grid)
             _write_problem(file, report.generator.problem)
             write_analyses(file, report)
+            _name_positions(file, report.generator.grid)
         os.replace(temporary, path)
     except OSError as error:
         found = f"the result cannot be written ({error.strerror or error})"
@@ -147,11 +149,26 @@ def _write_time(file: Any, name: str, time: EscapeTime) -> None:
 
 def _write_grid(file: Any, grid: Grid) -> None:
     file.dimensions = {**dict(zip(grid.names, grid.shape, strict=True)), "bound": 2}
-    for axis in grid.axes:
-        write(file, axis.name, (axis.name,), axis.centres, f"{axis.name} at cell centres", axis.name)
-        file.variables[axis.name].attrs["bounds"] = f"{axis.name}_bounds"
+    for number, axis in enumerate(grid.axes):
+        words = axis.name if grid.frame is None else f"{grid.frame.words(number, axis.name)},"
+        units = axis.name if grid.frame is None else "length"
+        write(file, axis.name, (axis.name,), axis.centres, f"{words} at cell centres", units)
+        attributes = file.variables[axis.name].attrs
+        attributes["bounds"] = f"{axis.name}_bounds"
+        if grid.frame is not None:
+            attributes["origin"], attributes["direction"] = grid.frame.at, grid.frame.directions[number]
         bounds = np.stack([axis.faces[:-1], axis.faces[1:]], axis=1)
-        write(file, f"{axis.name}_bounds", (axis.name, "bound"), bounds, f"{axis.name} at cell faces", axis.name)
+        write(file, f"{axis.name}_bounds", (axis.name, "bound"), bounds, f"{axis.name} at cell faces", units)
+    if grid.frame is not None:
+        for variable, values in zip(grid.variables, grid.positions(), strict=True):
+            write(file, variable, grid.names, grid.shaped(values), f"{variable} at cell centres", variable)
+
+
+def _name_positions(file: Any, grid: Grid) -> None:
+    """On a turned grid, say of everything over the grid that the variables are its coordinates (CF-1.10, 5)."""
+    for name, variable in {} if grid.frame is None else file.variables.items():
+        if name not in grid.variables and set(grid.names) <= set(variable.dimensions):
+            variable.attrs["coordinates"] = " ".join(grid.variables)
 
 
 def _write_problem(file: Any, problem: Problem) -> None:
@@ -167,7 +184,7 @@ def _write_problem(file: Any, problem: Problem) -> None:
         "convention_drift": (noise_drift + divergence, "Ito drift minus the given drift"),
     }
     for name, (values, words) in vectors.items():
-        write_vector(file, name, names, grid.shaped(values), words, "{axis}/time")
+        write_vector(file, name, names, grid.shaped(values), words, "{axis}/time", grid.variables)
     _write_matrix(file, grid, problem.diffusion_at_cells, "diffusion", "diffusion", "{0}*{1}/time")
     if (covariance := problem.landscape.gradient_covariance) is not None:
         words, units = "covariance over the data of the gradients of single examples", "loss**2/({0}*{1})"
@@ -178,8 +195,8 @@ def _write_problem(file: Any, problem: Problem) -> None:
 
 def _write_matrix(file: Any, grid: Grid, values: FloatArray, name: str, words: str, units: str) -> None:
     """The upper triangle of a symmetric matrix (axes, axes, cells)."""
-    for row, first in enumerate(grid.names):
+    for row, first in enumerate(grid.variables):
         for column in range(row, grid.dimensions):
-            second = grid.names[column]
+            second = grid.variables[column]
             component, described = grid.shaped(values[row, column]), f"{words}, component {first}, {second}"
             write(file, f"{name}_{first}{second}", grid.names, component, described, units.format(first, second))

@@ -78,7 +78,7 @@ def _comparison_lines(words: str, found: Comparison, density: FloatArray, grid: 
     time = f"t = {moments.times[-1]:.4g}" if words == "in time" else f"looked at up to t = {moments.times[-1]:.4g}"
     lines = [f"  {words}, {time}: {'' if distance is None else distance_words(distance)}"]
     mean, covariance = mean_and_covariance(grid, density)
-    for axis, name in enumerate(grid.names):
+    for axis, name in enumerate(grid.variables):
         own = _beside(moments.mean[-1, axis], moments.mean_error[-1, axis], float(mean[axis]))
         spread = _beside(
             moments.covariance[-1, axis, axis], moments.covariance_error[-1, axis, axis], float(covariance[axis, axis])

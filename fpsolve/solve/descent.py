@@ -159,6 +159,9 @@ def _checked_landscape(landscape: Landscape, grid: Grid) -> Sample:
     if landscape.extra_drift is not None:
         required = "SGD follows the gradients of the rows and nothing else"
         raise CaseError("landscape.extra_drift", "it has no part in SGD", required, "Remove it, or the ensemble of SGD")
+    if grid.frame is not None:
+        required = "Runs of SGD need walls along the variables"
+        raise CaseError("grid.axes", "the grid is turned", required, 'Give ensemble.process = "sde", or no grid.axes')
     if grid.names != landscape.variables:
         found = f"axes {', '.join(grid.names)} beside variables {', '.join(landscape.variables)}"
         raise CaseError("grid", found, "There must be one axis per variable, in the same order", "")

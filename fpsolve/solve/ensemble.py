@@ -194,11 +194,15 @@ def checked_times(times: ArrayLike, begin: float = 0.0) -> FloatArray:
 
 
 def checked_starts(starts: ArrayLike, grid: Grid) -> FloatArray:
-    """A copy of the starts, (walkers, axes). Raises CaseError where they have another shape or lie outside the grid."""
+    """Coordinates of the starts along the axes of the grid, (walkers, axes), a copy.
+
+    Raises CaseError where they have another shape or lie outside the grid.
+    """
     places = np.array(starts, dtype=np.float64, order="C")
     if places.ndim != 2 or places.shape[1] != grid.dimensions or not len(places):
         found = f"an array of shape {places.shape}"
         raise CaseError("ensemble.starts", found, f"It must be (walkers, {grid.dimensions}), one row per walker", "")
+    places = np.array(grid.along(places.T).T, order="C")
     for axis, column in zip(grid.axes, places.T, strict=True):
         outside = ~((column >= axis.lower) & (column <= axis.upper))
         if outside.any():

@@ -107,6 +107,7 @@ def walk(
     nodes = Nodes.of(
         grid, MOST_NODES[grid.dimensions] // (FEWER_NODES if changing and changing.changes_smoothly else 1)
     )
+    # Walkers move along the axes of the grid: their coordinates are those until the end.
     crowd = _Crowd(places.copy(), record, walls, alpha, bridge and alpha == kernels.GAUSSIAN, time_step)
     randoms, medium = streams(seed, len(places)), None
     for number, leg in enumerate(legs):
@@ -117,6 +118,7 @@ def walk(
     if instants[0] == begin:
         record.positions[0] = np.where(record.exit_times[:, None] > begin, places, np.nan)
     error = None if medium is None else medium.error(np.concatenate([places[None], record.positions]))
+    record.positions[:] = np.moveaxis(grid.placed(np.moveaxis(record.positions, 2, 0)), 0, 2)
     names = walls.names + tuple(region.name for region in regions)
     return record.swarm(names, begin, error)
 
@@ -174,7 +176,7 @@ def _legs(changing: Problem | None, times: FloatArray, begin: float, time_step: 
 @final
 @dataclass(frozen=True)
 class Medium:
-    """What walkers feel at one time, at the nodes of a lattice.
+    """What walkers feel at one time, at the nodes of a lattice: components along the axes of the grid.
 
     table: (nodes, channels), see the kernels; reach: bound on the diffusion across the surface of every region,
     (regions,) [level**2/time].
@@ -189,10 +191,12 @@ class Medium:
     def of(cls, problem: Problem, nodes: Nodes, regions: Sequence[Region], alpha: float) -> Medium:
         """Sample a problem. Raises CaseError where something is not finite, or has no Ito drift."""
         _ = problem.exponent  # raises where a Stratonovich drift is not known
-        places, axes = nodes.positions(), problem.grid.dimensions
+        grid, axes = problem.grid, problem.grid.dimensions
+        places = grid.placed(nodes.positions())
         with np.errstate(all="ignore"):
-            drift = nodes.filled(in_pieces(lambda points: ito_drift(problem, points), places), "landscape.drift")
-            tensors = nodes.filled(in_pieces(problem.diffusion.matrix, places), "noise.diffusion")
+            drifts = grid.turned(in_pieces(lambda points: ito_drift(problem, points), places))
+            drift = nodes.filled(drifts, "landscape.drift")
+            tensors = nodes.filled(grid.turned_matrices(in_pieces(problem.diffusion.matrix, places)), "noise.diffusion")
             levels = [nodes.filled(region.level(places), f"ensemble.absorb ({region.name})") for region in regions]
         lower = np.tril_indices(axes)
         rows = [*drift, *levels, *tensors[lower]]
@@ -213,11 +217,14 @@ class Medium:
         flat = flat[np.isfinite(flat).all(axis=1)]
         flat = flat[:: max(1, len(flat) // MOST_CHECKED)]
         corner, middles = self.nodes.boxes(flat.T)
-        axes = len(middles)
+        axes, grid, places = len(middles), self.problem.grid, self.problem.grid.placed(middles)
         between = self.table[corner[:, None] + self.nodes.corners].mean(axis=1).T
-        tensors = self.problem.diffusion.matrix(middles)[np.tril_indices(axes)]
+        tensors = grid.turned_matrices(self.problem.diffusion.matrix(places))[np.tril_indices(axes)]
         begin = axes + self.reach.size
-        parts = ((slice(0, axes), ito_drift(self.problem, middles)), (slice(begin, begin + len(tensors)), tensors))
+        parts = (
+            (slice(0, axes), grid.turned(ito_drift(self.problem, places))),
+            (slice(begin, begin + len(tensors)), tensors),
+        )
         return max(_relative(between[part], exact, self.table[:, part]) for part, exact in parts)
 
 
@@ -332,9 +339,9 @@ def _in_cells(grid: Grid, cumulative: FloatArray, count: int, stream: np.random.
     """Places drawn from probabilities of cells, given as their running sum; (count, axes)."""
     cells = np.searchsorted(cumulative, stream.random(count) * cumulative[-1], side="right")
     index = grid.index_of(np.minimum(cells, grid.size - 1).astype(np.int64)) - 0.5
-    places = grid.positions(index + stream.random((grid.dimensions, count))).T
+    places = grid.along(grid.positions(index + stream.random((grid.dimensions, count)))).T
     walls = Walls.of(grid)
-    return np.clip(places, walls.lower, walls.upper)
+    return grid.placed(np.clip(places, walls.lower, walls.upper).T).T
 
 
 def _gaussian(grid: Grid, initial: Gaussian, count: int, stream: np.random.Generator) -> FloatArray:
@@ -345,7 +352,8 @@ def _gaussian(grid: Grid, initial: Gaussian, count: int, stream: np.random.Gener
     places, missing = np.empty((count, axes)), np.ones(count, dtype=np.bool_)
     for _ in range(MOST_DRAWS):
         places[missing] = np.asarray(initial.mean) + stream.standard_normal((int(missing.sum()), axes)) @ root.T
-        missing[:] = ((places < walls.lower) | (places > walls.upper)).any(axis=1)
+        along = grid.along(places.T).T
+        missing[:] = ((along < walls.lower) | (along > walls.upper)).any(axis=1)
         if not missing.any():
             return places
     raise CaseError("initial.gaussian", "hardly any of it lies inside the walls", "Most of it must", "Widen the grid")

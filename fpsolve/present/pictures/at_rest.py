@@ -49,9 +49,9 @@ def _rest_line(sheet: Sheet, rest: AtRest, regions: Named, basins: Basins | None
     view = plain_view(sheet.grid, sheet.window)
     title = "Density at rest"
     if flows(rest):
-        title += f", with the current J = {printed(float(rest.current[view.axes[0]].mean()))}"
+        title += f", with the current J = {printed(float(view.components(rest.current)[0].mean()))}"
     axes = sheet.line_panel(sheet.divided(7.6, [3.5], 1, 0.75)[0, 0], view, title)
-    fill_density(axes, view, rest.density, density_words(sheet.grid.names))
+    fill_density(axes, view, rest.density, density_words(sheet.grid.variables))
     bands(sheet, axes, view, regions)
     right = loss_axis(sheet, axes, view, loss_shown(sheet, basins, rest.density))
     if right is not None and basins is not None:
@@ -71,14 +71,14 @@ def _rest_map(sheet: Sheet, rest: AtRest, regions: Named, basins: Basins | None)
     span = loss_shown(sheet, basins, rest.density)
     for number, (title, norm) in enumerate(norms.items()):
         axes = sheet.image_panel(slots[0, number], view, title)
-        sheet.colour_bar(axes, paint(axes, view, box, norm, DENSITY_MAP), density_words(sheet.grid.names))
+        sheet.colour_bar(axes, paint(axes, view, box, norm, DENSITY_MAP), density_words(sheet.grid.variables))
         loss_lines(sheet, axes, view, span)
         outlines(sheet, axes, view, regions)
         if basins is not None:
             draw_borders(sheet, axes, view, basins)
             draw_points(sheet, axes, view, basins, beside=True)
         if number == 1 and flows(rest):
-            streams(sheet, axes, view, view.section(rest.current[list(view.axes)]))
+            streams(sheet, axes, view, view.section(view.components(rest.current)))
 
 
 def _rest_space(sheet: Sheet, rest: AtRest, regions: Named, basins: Basins | None) -> None:
@@ -94,7 +94,7 @@ def _rest_space(sheet: Sheet, rest: AtRest, regions: Named, basins: Basins | Non
         sheet.colour_bar(
             axes,
             paint(axes, view, box, root_scale(float(box.max())), DENSITY_MAP),
-            brief_words(density_words(view.grid.names)),
+            brief_words(density_words(view.grid.variables)),
         )
         loss_lines(sheet, axes, view, span)
         outlines(sheet, axes, view, regions)

@@ -75,11 +75,11 @@ def _escape_line(sheet: Sheet, escape: Escape) -> None:
     position, time = profile(view, view.section(values))
     axes.plot(position, np.where(np.isfinite(time), time, np.nan), color=PASSAGE_COLOUR)
     dot: dict[str, Any] = {"marker": "o", "markersize": 7, "markeredgecolor": "white", "linestyle": ""}
-    start = escape.start[view.axes[0]]
+    (start,) = view.place(np.array(escape.start))
     axes.plot([start], [np.interp(start, position, time)], color=PASSAGE_COLOUR, **dot)
     if is_logarithmic(scale):
         label_logarithms(axes.yaxis)
-    axes.set_ylabel(_passage_words(sheet.grid.names), color=PASSAGE_COLOUR)
+    axes.set_ylabel(_passage_words(sheet.grid.variables), color=PASSAGE_COLOUR)
     sheet.legend[start_words(escape)] = Line2D([], [], color=PASSAGE_COLOUR, **dot)
     draw_bands(sheet, axes, view, escape)
 
@@ -88,7 +88,7 @@ def _escape_map(sheet: Sheet, escape: Escape) -> None:
     """The mean time to the target from everywhere, and where it is spent on the way from the start."""
     view = plain_view(sheet.grid, sheet.window)
     slots = sheet.divided(10.6, [3.85 * aspect_of(view)], 2, 0.8)
-    current = view.section(escape.current[list(view.axes)])
+    current = view.section(view.components(escape.current))
     span = loss_range(sheet.problem, escape.density, flow_of(escape))
     axes = _draw_passage(sheet, slots[0, 0], view, escape, span, "Mean time to the target")
     streams(sheet, axes, view, current)
@@ -105,7 +105,8 @@ def _escape_map(sheet: Sheet, escape: Escape) -> None:
 def _escape_space(sheet: Sheet, escape: Escape) -> None:
     """Above, the mean time to the target on cuts through the start; below, where it is spent, integrated."""
     grid = sheet.grid
-    index = [int(np.abs(axis.centres - place).argmin()) for axis, place in zip(grid.axes, escape.start, strict=True)]
+    start = grid.along(np.array(escape.start))
+    index = [int(np.abs(axis.centres - place).argmin()) for axis, place in zip(grid.axes, start, strict=True)]
     slots = sheet.divided(11.4, [2.1, 2.1], 3, 1.6)
     span = loss_range(sheet.problem, escape.density, flow_of(escape))
     for column, view in enumerate(pair_views(grid, int(grid.strides @ index), sheet.window)):
@@ -120,7 +121,7 @@ def _draw_passage(
     axes = sheet.image_panel(slot, view, title)
     values, scale = _passage(escape)
     mesh = paint(axes, view, view.section(values), scale, PASSAGE_MAP)
-    words = _passage_words(sheet.grid.names)
+    words = _passage_words(sheet.grid.variables)
     sheet.colour_bar(axes, mesh, words if len(view.names) == sheet.grid.dimensions else brief_words(words))
     loss_lines(sheet, axes, view, span, "white")
     draw_places(sheet, axes, view, escape)

@@ -16,7 +16,7 @@ from fpsolve.present.pictures.layers import bands, loss_lines, loss_range, outli
 from fpsolve.present.pictures.scales import TINIEST, linear_scale, root_scale
 from fpsolve.present.pictures.sheet import Sheet, aspect_of, hide_inner, legend_beside, set_ticks
 from fpsolve.present.pictures.style import DENSITY_MAP, GATE_COLOURS, INSTANT_MAP, LINE_COLOURS, LOSS_COLOUR
-from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view
+from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view, shown_variables
 from fpsolve.present.pictures.words import brief_words, density_words, label_powers, printed, shortened
 
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
@@ -45,7 +45,7 @@ def _motion_line(sheet: Sheet, motion: Motion) -> None:
     for instant, colour in zip(instants, colours, strict=True):
         axes.plot(*profile(view, boxes[instant]), color=colour, label=moment_words(motion, instant))
     axes.set_ylim(0.0, 1.08 * (linear_scale(_common_peak(boxes[instants].max(axis=1))).vmax or 1.0))
-    axes.set_ylabel(density_words(sheet.grid.names))
+    axes.set_ylabel(density_words(sheet.grid.variables))
     legend_beside(axes)
     bands(sheet, axes, view, sheet.named())
     _strip(sheet, [slots[1, 0], slots[1, 1]], slots[1, :], motion)
@@ -65,7 +65,7 @@ def _space_and_time(sheet: Sheet, slot: SubplotSpec, view: View, motion: Motion,
     time_axis(axes, motion)
     axes.set_ylabel(shortened(view.names[0]))
     cut = norm.vmax is not None and float(peaks.max()) > norm.vmax
-    sheet.colour_bar(axes, mesh, density_words(sheet.grid.names), "max" if cut else None)
+    sheet.colour_bar(axes, mesh, density_words(sheet.grid.variables), "max" if cut else None)
 
 
 def _motion_map(sheet: Sheet, motion: Motion) -> None:
@@ -220,18 +220,20 @@ def _strip(sheet: Sheet, slots: Sequence[SubplotSpec], whole: SubplotSpec, motio
 
 def _means(sheet: Sheet, axes: Axes, motion: Motion) -> None:
     """Mean and standard deviation of every variable; as shares of the box where its sides differ much."""
-    drawn = [(number, sheet.grid.axes[number]) for number in drawn_axes(sheet.grid)]
-    ends = [limits_of(sheet.grid, sheet.window, number) for number, _ in drawn]
+    grid = sheet.grid
+    drawn = [(number, shortened(grid.variables[number], 16)) for number in shown_variables(grid)]
+    ends = [limits_of(grid, sheet.window, number) for number, _ in drawn]
     lengths = [upper - lower for lower, upper in ends]
-    alike = max(lengths) <= ALIKE * min(lengths)
-    for (number, axis), (lower, upper), colour in zip(drawn, ends, LINE_COLOURS, strict=False):
+    alike = grid.frame is not None or max(lengths) <= ALIKE * min(lengths)
+    for (number, name), (lower, upper), colour in zip(drawn, ends, LINE_COLOURS, strict=False):
         mean, deviation = motion.mean[:, number], np.sqrt(np.maximum(motion.covariance[:, number, number], 0.0))
         if not alike:
             mean, deviation = (mean - lower) / (upper - lower), deviation / (upper - lower)
         axes.fill_between(motion.times, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(motion.times, mean, color=colour, label=shortened(axis.name, 16))
+        axes.plot(motion.times, mean, color=colour, label=name)
     axes.set_title("Mean ± standard deviation")
-    axes.set_ylabel(shortened(", ".join(axis.name for _, axis in drawn), 24) if alike else "share of the box")
+    names = ", ".join(grid.variables[number] for number, _ in drawn)
+    axes.set_ylabel(shortened(names, 24) if alike else "share of the box")
     if len(drawn) > 1:
         legend_beside(axes)
 

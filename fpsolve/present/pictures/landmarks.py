@@ -70,7 +70,7 @@ def draw_places(sheet: Sheet, axes: Axes, view: View, escape: Escape) -> None:
 
 def draw_start(sheet: Sheet, axes: Axes, view: View, escape: Escape) -> None:
     """The start, in an image."""
-    across_start, up_start = (escape.start[axis] for axis in view.axes)
+    across_start, up_start = view.place(np.array(escape.start))
     axes.plot([across_start], [up_start], zorder=5, **STAR)
     sheet.legend[start_words(escape)] = Line2D([], [], **STAR)
 
@@ -108,32 +108,31 @@ def draw_points(
     """
     for number, minimum in enumerate(basins.minima):
         if _is_shown(view, minimum.position, projected):
-            _badge(axes, number, minimum.position[list(view.axes)], AWAY if beside else 0.0)
+            _badge(axes, number, view.place(minimum.position), AWAY if beside else 0.0)
             sheet.legend["minimum, by number"] = Line2D([], [], **CIRCLE)
     for saddle in basins.saddles:
         if _is_shown(view, saddle.point.position, projected):
-            across, up = saddle.point.position[list(view.axes)]
+            across, up = view.place(saddle.point.position)
             axes.plot([across], [up], zorder=4.8, **CROSS)
             sheet.legend[_saddle_words(saddle, basins)] = Line2D([], [], **CROSS)
 
 
 def draw_points_on_line(sheet: Sheet, axes: Axes, view: View, basins: Basins) -> None:
     """The minima as circles with their numbers, the saddles as crosses, on the line of the loss."""
-    (axis,) = view.axes
     for number, minimum in enumerate(basins.minima):
         if _is_shown(view, minimum.position, projected=True):
-            _badge(axes, number, np.append(minimum.position[[axis]], minimum.loss), 0.0)
+            _badge(axes, number, np.append(view.place(minimum.position), minimum.loss), 0.0)
             sheet.legend["minimum, by number"] = Line2D([], [], **CIRCLE)
     for saddle in basins.saddles:
         if _is_shown(view, saddle.point.position, projected=True):
-            axes.plot(saddle.point.position[[axis]], [saddle.point.loss], zorder=4.8, **CROSS)
+            axes.plot(view.place(saddle.point.position), [saddle.point.loss], zorder=4.8, **CROSS)
             sheet.legend[_saddle_words(saddle, basins)] = Line2D([], [], **CROSS)
 
 
 def draw_paths(sheet: Sheet, axes: Axes, view: View, paths: Sequence[Path]) -> None:
     """The most probable paths in an image; those that were not to be had are said to be of steepest descent."""
     for path in paths:
-        points = wrapped(sheet.grid, path.points.T)[list(view.axes)]
+        points = view.place(wrapped(sheet.grid, path.points.T))
         leaps = np.abs(np.diff(points, axis=1)) > JUMP * np.array(view.extents)[:, None]
         line = np.insert(points, np.flatnonzero(leaps.any(axis=0)) + 1, np.nan, axis=1)
         axes.plot(*line, color="white", linewidth=3.4, alpha=0.8, zorder=3.9)
@@ -151,7 +150,7 @@ def _badge(axes: Axes, number: int, place: FloatArray, away: float) -> None:
 def _is_shown(view: View, position: FloatArray, projected: bool) -> bool:
     """Whether a point lies in the window of a view and, if it is not projected, in the cell where a cut is held."""
     ends = [view.limits(number) for number in range(len(view.axes))]
-    inside = all(low <= position[axis] <= high for axis, (low, high) in zip(view.axes, ends, strict=True))
+    inside = all(low <= x <= high for x, (low, high) in zip(view.place(position), ends, strict=True))
     index = np.unravel_index(cell_at(view.grid, position), view.grid.shape)
     others = [number for number in range(view.grid.dimensions) if number not in view.axes]
     return inside and (projected or all(index[number] == view.held[number] for number in others))

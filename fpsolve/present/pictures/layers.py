@@ -195,5 +195,5 @@ def draw_marginal(sheet: Sheet, slot: SubplotSpec, view: View, density: FloatArr
     norm = decade_scale(box, DENSITY_DECADES)
     sheet.colour_bar(axes, paint(axes, view, box, norm, DENSITY_MAP), brief_words(density_words(view.names)))
     if current is not None:
-        arrows(sheet, axes, view, view.integral(current[list(view.axes)]))
+        arrows(sheet, axes, view, view.integral(view.components(current)))
     return axes

@@ -144,24 +144,24 @@ def _rows_of_two(sheet: Sheet, panels: int, height: float) -> list[SubplotSpec]:
 def _draw_diffusion(sheet: Sheet, axes: Axes, view: View, structure: NoiseStructure) -> None:
     """D on a line, and what is proportional to the Hessian, as large as D at the lowest minimum."""
     (number,) = view.axes
-    diffusion = sheet.problem.diffusion_at_cells[number, number]
+    diffusion = sheet.problem.diffusion_along_axes[number, number]
     position, values = profile(view, view.section(diffusion))
     (line,) = axes.plot(position, values, color=DENSITY_COLOUR)
     sheet.legend["diffusion D"] = line
     top = float(values.max())
-    hessian = sheet.problem.landscape.hessian
+    hessian, turned = sheet.problem.landscape.hessian, sheet.grid.turned_matrices
     if structure.at_minima and hessian is not None:
         lowest = structure.at_minima[0].point
-        curvature = float(lowest.hessian[number, number])
-        here = float(sheet.problem.diffusion.matrix(lowest.position[:, None])[number, number, 0])
+        curvature = float(turned(lowest.hessian)[number, number])
+        here = float(turned(sheet.problem.diffusion.matrix(lowest.position[:, None]))[number, number, 0])
         if curvature > 0.0:
-            (place,), bend = view.evaluate(lambda positions: np.asarray(hessian(positions)[number, number]))
+            (place,), bend = view.evaluate(lambda positions: np.asarray(turned(hessian(positions))[number, number]))
             (line,) = axes.plot(place, here / curvature * bend, color=PASSAGE_COLOUR, linestyle=DASHES, linewidth=1.2)
             sheet.legend["∝ Hessian, as large as D at minimum 1"] = line
         for row, found in enumerate(structure.at_minima[:MOST_COMPARED], 1):
-            bent = float(found.point.hessian[number, number])
+            bent = float(turned(found.point.hessian)[number, number])
             if bent > 0.0:
-                ratio = printed(float(found.covariance[number, number]) / bent)
+                ratio = printed(float(turned(found.covariance)[number, number]) / bent)
                 sheet.legend[f"minimum {row}: C / H = {ratio}"] = Line2D([], [], linestyle="")
     axes.set_ylim(0.0, 1.15 * top if top > 0.0 else 1.0)
     axes.set_ylabel(f"D({shortened(view.names[0])})", color=DENSITY_COLOUR)
@@ -169,9 +169,8 @@ def _draw_diffusion(sheet: Sheet, axes: Axes, view: View, structure: NoiseStruct
 
 def _draw_drifts(sheet: Sheet, axes: Axes, view: View, density: FloatArray) -> None:
     """The noise drift and the drift on a line, as far up and down as the noise drift and the drift that is seen."""
-    (number,) = view.axes
-    noise_drift = view.section(noise_drift_at_cells(sheet.problem)[number])
-    drift = view.section(sheet.problem.landscape.drift(sheet.grid.positions())[number])
+    noise_drift = view.section(view.components(noise_drift_at_cells(sheet.problem))[0])
+    drift = view.section(view.components(sheet.problem.landscape.drift(sheet.grid.positions()))[0])
     lines = {"noise-gradient drift −D′": (noise_drift, PASSAGE_COLOUR), "drift": (drift, INK)}
     lines["both together"] = (noise_drift + drift, DENSITY_COLOUR)
     for words, (values, colour) in lines.items():
@@ -196,7 +195,7 @@ def _draw_trace(sheet: Sheet, axes: Axes, view: View) -> None:
 
 def _draw_push(sheet: Sheet, axes: Axes, view: View) -> None:
     """How strong the noise drift is, and where it points."""
-    vectors = view.section(noise_drift_at_cells(sheet.problem)[list(view.axes)])
+    vectors = view.section(view.components(noise_drift_at_cells(sheet.problem)))
     strength = np.sqrt((vectors**2).sum(axis=0))
     sheet.colour_bar(axes, paint(axes, view, strength, root_scale(float(strength.max())), INSTANT_MAP), "|div D|")
     arrows(sheet, axes, view, vectors, "noise-gradient drift")
@@ -210,7 +209,7 @@ def _draw_ellipses(sheet: Sheet, axes: Axes, view: View, minima: Sequence[Covari
     across, up = (_evenly(view.centres(number).size) for number in (0, 1))
     room = np.array([extent / line.size for extent, line in zip(view.extents, (across, up), strict=True)])
     chosen = np.ix_(view.axes, view.axes)
-    matrices = view.section(sheet.problem.diffusion_at_cells[chosen])[:, :, up[:, None], across]
+    matrices = view.section(sheet.problem.diffusion_along_axes[chosen])[:, :, up[:, None], across]
     centres = np.stack(np.meshgrid(view.centres(0)[across], view.centres(1)[up]))
     shapes = [
         centres[:, row, column, None] + fitted(_outline(matrices[:, :, row, column]), ELLIPSE_SIZE * room)
@@ -219,11 +218,13 @@ def _draw_ellipses(sheet: Sheet, axes: Axes, view: View, minima: Sequence[Covari
     style: Style = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.7, "alpha": 0.55}
     axes.add_collection(PolyCollection([shape.T for shape in shapes], zorder=3.0, **style), autolim=False)
     sheet.legend["shape of D"] = Patch(facecolor="white", edgecolor=INK, linewidth=0.7)
+    turned = sheet.grid.turned_matrices
     here = [found.point for found in minima if _is_held(view, found.point.position)]
     for point in here:
         diffusion = sheet.problem.diffusion.matrix(point.position[:, None])[..., 0]
         for matrix, kind in ((diffusion, SOLID), (point.hessian, DASHED)):
-            outline = point.position[list(view.axes), None] + fitted(_outline(matrix[chosen]), MINIMUM_SIZE * room)
+            outline = fitted(_outline(turned(matrix)[chosen]), MINIMUM_SIZE * room)
+            outline = outline + view.place(point.position)[:, None]
             axes.add_collection(PolyCollection([outline.T], zorder=4.0, **kind), autolim=False)
     if here:
         sheet.legend["D at a minimum"] = Line2D([], [], color=DENSITY_COLOUR)
@@ -238,8 +239,9 @@ def _evenly(count: int) -> IntArray:
 
 def _is_held(view: View, position: FloatArray) -> bool:
     """Whether a point lies in the cells in which the axes that a view lacks are held."""
+    along = view.grid.along(position)
     others = [number for number in range(view.grid.dimensions) if number not in view.axes]
-    indices = [view.grid.axes[number].index(position[number]) for number in others]
+    indices = [view.grid.axes[number].index(along[number]) for number in others]
     return all(abs(index - view.held[number]) <= 1.0 for index, number in zip(indices, others, strict=True))
 
 
@@ -268,7 +270,8 @@ def _draw_pairs(sheet: Sheet, slot: SubplotSpec, view: View, minima: Sequence[Co
     chosen = np.ix_(view.axes, view.axes)
     for number, found in enumerate(minima):
         centre = np.array([[number + 0.5], [0.0]])
-        outlines = [_sized(matrix[chosen]) for matrix in (found.covariance, found.point.hessian)]
+        pair = (found.covariance, found.point.hessian)
+        outlines = [_sized(sheet.grid.turned_matrices(matrix)[chosen]) for matrix in pair]
         widest = max(float(np.abs(outline).max()) for outline in outlines)
         for outline, kind in zip(outlines, (SOLID, DASHED), strict=True):
             if widest > 0.0:

@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
+from fpsolve.model.frame import Frame
 from fpsolve.model.grid import Grid
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.present.pictures.scales import Powers, is_logarithmic
 from fpsolve.present.pictures.style import BAND_COLOURS, DOTS_PER_INCH, OUTLINE_COLOURS
 from fpsolve.present.pictures.views import View, Window, drawn_axes
-from fpsolve.present.pictures.words import label_logarithms, label_numbers, label_powers, shortened
+from fpsolve.present.pictures.words import label_logarithms, label_numbers, label_powers, printed, shortened
 
 Named: TypeAlias = Sequence[tuple[str, Region, str]]  # regions with their words in the legend, and their colours
 
@@ -55,6 +56,12 @@ class Sheet:
         """The grid of the problem."""
         return self.problem.grid
 
+    def _axes_words(self, frame: Frame) -> str:
+        """What the axes of a turned grid are, for the title."""
+        origin = ", ".join(printed(float(x)) for x in np.round(frame.at, 9) + 0.0)
+        words = [frame.direction_words(number, name).replace("-", "−") for number, name in enumerate(self.grid.names)]
+        return f"{', '.join(words)}; from ({origin})"
+
     @property
     def colours(self) -> dict[str, str]:
         """Colours of the regions, by name."""
@@ -70,7 +77,9 @@ class Sheet:
 
         around: what names and numbers above and below all the panels take, roughly.
         """
-        lines = textwrap.wrap(self.title, int(width * 8.5), max_lines=3, placeholder=" …") or [" "]
+        most = int(width * 8.5)
+        lines = textwrap.wrap(self.title, most, max_lines=3, placeholder=" …") or [" "]
+        lines += [] if self.grid.frame is None else textwrap.wrap(self._axes_words(self.grid.frame), most)
         self.figure.set_size_inches(width, sum(rows) + around + 0.2 * len(lines))
         self.figure.suptitle("\n".join(shortened(line, 200) for line in lines), x=0.012, ha="left")
         return self.figure.add_gridspec(len(rows), columns, height_ratios=rows)

@@ -107,7 +107,7 @@ def _draw_map(
     axes = sheet.image_panel(slot, view, title)
     _draw_committor(sheet, axes, view, escape, basins)
     if transition is not None:
-        streams(sheet, axes, view, view.section(transition.current[list(view.axes)]), "reactive current")
+        streams(sheet, axes, view, view.section(view.components(transition.current)), "reactive current")
     draw_paths(sheet, axes, view, paths)
     if basins is not None:
         draw_points(sheet, axes, view, basins)
@@ -153,7 +153,7 @@ def _cut(sheet: Sheet, escape: Escape, paths: Sequence[Path]) -> int:
 
 def _draw_flow(sheet: Sheet, axes: Axes, view: View, transition: TransitionPath) -> None:
     """How strong the reactive current is, integrated over the variable that a view lacks, and where it goes."""
-    current = view.integral(transition.current[list(view.axes)])
+    current = view.integral(view.components(transition.current))
     strength = np.sqrt((current**2).sum(axis=0))
     mesh = paint(axes, view, strength, root_scale(float(strength.max())), DENSITY_MAP)
     sheet.colour_bar(axes, mesh, "reactive current")

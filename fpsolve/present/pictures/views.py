@@ -51,6 +51,14 @@ class View:
         """Lengths of the drawn axes."""
         return tuple(upper - lower for lower, upper in map(self.limits, range(len(self.axes))))
 
+    def place(self, position: FloatArray) -> FloatArray:
+        """A position (axes,), or positions (axes, points), along the drawn axes."""
+        return self.grid.along(position)[list(self.axes)]
+
+    def components(self, vectors: FloatArray) -> FloatArray:
+        """Components of vectors (axes, ...) along the drawn axes."""
+        return self.grid.turned(vectors)[list(self.axes)]
+
     def limits(self, number: int) -> tuple[float, float]:
         """Ends of a drawn axis: its walls, or where it is cut off."""
         return limits_of(self.grid, self.window, self.axes[number])
@@ -125,6 +133,11 @@ def nearest(centres: FloatArray, places: FloatArray) -> IntArray:
 def drawn_axes(grid: Grid) -> tuple[int, ...]:
     """The axes worth drawing: those of more than one cell."""
     return tuple(number for number, axis in enumerate(grid.axes) if axis.cells > 1) or (0,)
+
+
+def shown_variables(grid: Grid) -> tuple[int, ...]:
+    """The variables whose means are worth drawing: those of the drawn axes; on a turned grid all."""
+    return drawn_axes(grid) if grid.frame is None else tuple(range(grid.dimensions))
 
 
 def plain_view(grid: Grid, window: Window | None = None) -> View:

@@ -25,7 +25,7 @@ from fpsolve.present.pictures.beside import DENSITY_WORDS, Instant, columns_of, 
 from fpsolve.present.pictures.in_time import ALIKE, instants_shown, moment_words, time_axis
 from fpsolve.present.pictures.sheet import Sheet, set_ticks
 from fpsolve.present.pictures.style import DENSITY_COLOUR, INK, LINE_COLOURS, PALE, PASSAGE_COLOUR
-from fpsolve.present.pictures.views import drawn_axes, limits_of
+from fpsolve.present.pictures.views import drawn_axes, limits_of, shown_variables
 from fpsolve.present.pictures.words import label_logarithms, label_powers, printed, printed_from_logarithm, shortened
 from fpsolve.present.witness_words import SAMPLING_WORDS, witness_name
 
@@ -132,8 +132,8 @@ def _resting(sheet: Sheet, found: Comparison, rest: AtRest, name: str) -> _Row:
 def _draw_moments(sheet: Sheet, axes: Axes, found: Comparison, rest: AtRest, name: str) -> None:
     """How far means and covariances of the walkers are from those of the density, in standard errors."""
     moments, labels, apart = found.moments, [], []
-    drawn = drawn_axes(sheet.grid)
-    names = [shortened(axis, 10) for axis in sheet.grid.names]
+    drawn = shown_variables(sheet.grid)
+    names = [shortened(variable, 10) for variable in sheet.grid.variables]
     for one in drawn:
         labels.append(f"mean {names[one]}")
         apart.append((moments.mean[-1, one] - rest.mean[one]) / moments.mean_error[-1, one])
@@ -176,11 +176,11 @@ def _strip(sheet: Sheet, found: Comparison, motion: Motion, name: str) -> _Row:
 
 
 def _scales(sheet: Sheet) -> tuple[list[tuple[int, str, float, float]], bool]:
-    """The drawn axes with their colours, where they begin and how long they are; whether they are alike: 0 and 1."""
-    drawn = drawn_axes(sheet.grid)
+    """The variables with their colours, where they begin and how long they are; whether they are alike: 0 and 1."""
+    drawn = shown_variables(sheet.grid)
     ends = [limits_of(sheet.grid, sheet.window, axis) for axis in drawn]
     lengths = [upper - lower for lower, upper in ends]
-    alike = max(lengths) <= ALIKE * min(lengths)
+    alike = sheet.grid.frame is not None or max(lengths) <= ALIKE * min(lengths)
     units = [(0.0, 1.0) if alike else (lower, upper - lower) for lower, upper in ends]
     return [(axis, colour, *unit) for axis, colour, unit in zip(drawn, LINE_COLOURS, units, strict=False)], alike
 
@@ -225,7 +225,7 @@ def _name_lines(sheet: Sheet, name: str) -> None:
     )
     if len(scales) > 1:
         for axis, tone, *_ in scales:
-            sheet.legend[shortened(sheet.grid.names[axis], 16)] = Line2D([], [], color=tone, linewidth=3.0)
+            sheet.legend[shortened(sheet.grid.variables[axis], 16)] = Line2D([], [], color=tone, linewidth=3.0)
 
 
 def _draw_distances(sheet: Sheet, axes: Axes, found: Comparison, motion: Motion, name: str) -> None:
