@@ -74,11 +74,8 @@ def coarsened(problem: Problem, shares: Sequence[float] = SHARES_OF_CELLS) -> li
 
 
 def _coarser(grid: Grid, share: float) -> Grid:
-    axes = {}
-    for axis in grid.axes:
-        cells = max(math.ceil(share * axis.cells), min(axis.cells, FEWEST_CELLS))
-        axes[axis.name] = replace(axis, cells=cells)
-    return Grid(**axes)
+    fewest = [max(math.ceil(share * axis.cells), min(axis.cells, FEWEST_CELLS)) for axis in grid.axes]
+    return grid.with_axes([replace(axis, cells=cells) for axis, cells in zip(grid.axes, fewest, strict=True)])
 
 
 def _spacing(grid: Grid, finest: Grid) -> float:

@@ -149,8 +149,8 @@ def _ever_finer(grid: Grid) -> list[Grid]:
     """The grid, the last, and before it those with half the cells each, down to COARSE along every axis."""
     grids = [grid]
     while max(grids[0].shape) > COARSE:
-        axes = {axis.name: replace(axis, cells=max(min(axis.cells, COARSE), axis.cells // 2)) for axis in grids[0].axes}
-        grids.insert(0, Grid(**axes))
+        axes = [replace(axis, cells=max(min(axis.cells, COARSE), axis.cells // 2)) for axis in grids[0].axes]
+        grids.insert(0, grid.with_axes(axes))
     return grids
 
 

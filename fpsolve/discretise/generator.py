@@ -19,6 +19,7 @@ import scipy.sparse as sparse
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
+from fpsolve.discretise.surfaces import entry_fractions
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -27,7 +28,6 @@ from fpsolve.model.region import Region
 # A cell whose edge meets a target within this part of its length is itself absorbed: 1 / fraction would be a rate
 # that says nothing about the physics and ruins the conditioning.
 NEAREST_CUT = 1e-3
-MOST_TURNS = 160  # every third one bisects: enough for a level set that jumps
 
 
 @final
@@ -36,7 +36,8 @@ class Generator:
     """Rates between the cells of a problem.
 
     shape: what the log equilibrium looks like around every cell; needed to cut edges.
-    active: cells that hold probability, (cells,); those of an absorbed target do not, and have no edges.
+    active: cells that hold probability, (cells,); those outside the domain and those of an absorbed target do not, and
+    have no edges.
     """
 
     problem: Problem
@@ -51,7 +52,7 @@ class Generator:
         at_cells = sample_cells(problem)
         shape = local_shape(problem, at_cells)
         edges, exits = build_edges(problem, at_cells, shape)
-        return cls(problem, shape, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
+        return cls(problem, shape, edges, exits, problem.grid.active)
 
     @property
     def grid(self) -> Grid:
@@ -121,13 +122,13 @@ class Generator:
         """
         level = region.level(self.grid.positions())
         inside = (level > 0.0) & self.active
-        if not inside.any() or inside.all():
+        if not inside.any() or (inside == self.active).all():
             found = f"the region {region.name!r} holds {'no cell' if not inside.any() else 'every cell'} of the grid"
             remedy = "Check the condition against the grid's bounds, or refine the grid"
             raise CaseError(where, found, "It must hold some cells and leave others", remedy)
         crossing, outer, step = self._crossing(inside)
         fraction = np.ones(self.edges.origin.size)
-        fraction[crossing] = self._fractions(region, outer, step)
+        fraction[crossing] = entry_fractions(self.grid, region.level, outer, step)
         inside[outer[fraction[crossing] < NEAREST_CUT]] = True
         fraction[fraction < NEAREST_CUT] = 1.0
         return self._cut(inside, fraction[self._crossing(inside)[0]], region.name)
@@ -141,24 +142,6 @@ class Generator:
         outer = np.where(inward, edges.origin[crossing], edges.end[crossing])
         step = edges.displacement[crossing].T * np.where(inward, 1, -1)
         return crossing, outer, step.astype(np.float64)
-
-    def _fractions(self, region: Region, outer: IntArray, step: FloatArray) -> FloatArray:
-        """The fraction of each crossing edge, from its outer cell, at which it enters the region.
-
-        Secant steps with a bisection in every third turn, so that a kinked level set cannot stall them.
-        """
-        start = self.grid.index_of(outer).astype(np.float64)
-        low, high = np.zeros(outer.size), np.ones(outer.size)
-        below, above = (region.level(self.grid.positions(start + end * step)) for end in (0.0, 1.0))
-        for turn in range(MOST_TURNS):
-            guess = 0.5 * (low + high) if turn % 3 == 2 else _secant(low, high, below, above)
-            value = region.level(self.grid.positions(start + guess * step))
-            enters = value > 0.0
-            high, above = np.where(enters, guess, high), np.where(enters, value, above)
-            low, below = np.where(enters, low, guess), np.where(enters, below, value)
-            if np.max(np.minimum(high - low, np.abs(value)), initial=0.0) < 1e-15:
-                break
-        return _secant(low, high, below, above)
 
     def _cut(self, inside: BoolArray, fraction: FloatArray, gate: str) -> Generator:
         """Without the cells inside; edges that lead there become exits, cut at the given fractions."""
@@ -218,8 +201,3 @@ class Generator:
             if other != axis:
                 values = values / across.widths.reshape(-1, *([1] * (grid.dimensions - 1 - other)))
         return values
-
-
-def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
-    """Where the line through (low, below <= 0) and (high, above > 0) crosses zero."""
-    return low + (high - low) * below / (below - above)
