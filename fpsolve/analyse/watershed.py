@@ -41,6 +41,7 @@ def bottoms_of(problem: Problem, heights: FloatArray) -> tuple[IntArray, FloatAr
     links = coo_array((np.ones(level.sum()), (tails[level], heads[level])), shape=(grid.size,) * 2)
     count, plateau = connected_components(links.tocsr(), directed=False)
     bottom = np.ones(count, dtype=np.bool_)
+    bottom[plateau[~grid.active]] = False
     bottom[plateau[np.where(heights[tails] > heights[heads], tails, heads)[~level]]] = False
     _, first = np.unique(plateau, return_index=True)
     cells = first[bottom]
@@ -75,7 +76,7 @@ def flooded(grid: Grid, heights: FloatArray, bottoms: IntArray, numbers: IntArra
     kept = forest.data != 0.5
     links = coo_array((forest.data[kept], (forest.row[kept], forest.col[kept])), shape=shape)
     _, tree = connected_components(links.tocsr(), directed=False)
-    label_of = np.empty(tree.max() + 1, dtype=np.int64)
+    label_of = np.full(tree.max() + 1, OUTSIDE)  # also of cells outside the domain
     label_of[tree[roots]] = np.arange(roots.size) + OUTSIDE
     return np.asarray(label_of[tree[:top]])
 
@@ -200,12 +201,17 @@ def numbers_of(problem: Problem, ends: FloatArray, minima: Sequence[StationaryPo
 
 
 def leaving(problem: Problem, positions: FloatArray) -> BoolArray:
-    """Which positions (axes, points) lie on an absorbing wall where the loss falls towards the outside, (points,)."""
+    """Which positions (axes, points) lie on an absorbing wall where the loss falls towards the outside, (points,).
+
+    Those beyond the absorbing surface of a domain, too.
+    """
     gradient, _ = slopes_at(problem, positions)
     leaving = np.zeros(positions.shape[1], dtype=np.bool_)
     for axis, x, slope in zip(problem.grid.axes, positions, gradient, strict=True):
         lower, upper = (wall == "absorbing" for wall in axis.walls)
         leaving |= (lower & (x <= axis.lower) & (slope > 0.0)) | (upper & (x >= axis.upper) & (slope < 0.0))
+    if (domain := problem.grid.domain) is not None and domain.wall == "absorbing":
+        leaving |= domain.level(positions) <= 0.0
     return leaving
 
 

@@ -141,16 +141,18 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
     offsets, inner, outer, times = [], [], [], np.zeros(problem.grid.size, dtype=np.int64)
+    open_ = not problem.grid.closed or (problem.grid.domain is not None and problem.grid.domain.wall == "absorbing")
     for offset, weights in lattice(problem):
         offsets.append(offset)
         inner.append(_pairs(problem.grid, offset, weights, times))
-        outer += [] if problem.grid.closed else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
-    edges, cuts = _merged(np.array(offsets), inner, times), []
+        outer += [] if not open_ else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
+    edges = _merged(np.array(offsets), inner, times)
+    cuts: list[Cuts] = []
     beyond = [np.concatenate(column) for column in zip(*outer, strict=True)] if outer else []
     if problem.grid.domain is not None:
         edges, beyond, cuts = _within_domain(problem.grid, edges, beyond)
     edges = _with_rates(problem, at_cells, shape, edges)
-    cuts = [_wall_cuts(problem, *beyond), *cuts] if beyond else cuts
+    cuts = cuts if problem.grid.closed else [_wall_cuts(problem, *beyond), *cuts]
     exits = [cut_exits(problem, shape, some) for some in cuts]
     if not exits:
         nothing, nowhere = np.zeros(0, dtype=np.int64), np.zeros((0, problem.grid.dimensions), dtype=np.int64)
@@ -168,11 +170,13 @@ def _within_domain(grid: Grid, edges: Edges, beyond: list[Any]) -> tuple[Edges, 
     displacement = edges.displacement
     stays = stays_inside(grid, edges.origin, edges.end, displacement)
     cells = np.concatenate([edges.origin[~stays], edges.end[~stays]])
-    crossing = [cells, np.concatenate([displacement[~stays], -displacement[~stays]]), np.tile(edges.weight[~stays], 2)]
-    if beyond:
-        first = wall_crossings(grid, beyond[0], beyond[1].T).min(axis=0)
-        leaves = np.isfinite(first_outside(grid, beyond[0], beyond[1].T * np.minimum(first, 1.0)))
-        crossing = [np.concatenate([one, other[leaves]]) for one, other in zip(crossing, beyond, strict=True)]
+    steps = np.concatenate([displacement[~stays], -displacement[~stays]])
+    crossing = [cells, steps, np.tile(edges.weight[~stays], 2), first_outside(grid, cells, steps.T.astype(np.float64))]
+    if beyond:  # up to the wall
+        wall = wall_crossings(grid, beyond[0], beyond[1].T).min(axis=0)
+        last = wall * first_outside(grid, beyond[0], beyond[1].T * wall)
+        leaves = np.isfinite(last)
+        crossing = [np.concatenate([one, other[leaves]]) for one, other in zip(crossing, [*beyond, last], strict=True)]
         kept = ~leaves & grid.parts.inside[beyond[0]]
         beyond = [column[kept] for column in beyond]
     if grid.domain.wall != "absorbing":

@@ -15,6 +15,7 @@ from typing import final
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.sparse.csgraph import connected_components
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
@@ -114,6 +115,39 @@ class Generator:
         columns = np.concatenate([edges.origin, edges.end, np.arange(size)])
         values = np.concatenate([edges.forward, edges.backward, -self.departure])
         return sparse.csc_matrix((values, (rows, columns)), shape=(size, size))
+
+    @cached_property
+    def pieces(self) -> IntArray:
+        """The piece of the domain that every cell belongs to, (cells,): 0, 1, ... from the largest on; -1 outside."""
+        found = np.where(self.active, 0, -1)
+        if self.grid.parts is None:
+            return found
+        links = (np.ones(self.edges.origin.size), (self.edges.origin, self.edges.end))
+        _, labels = connected_components(sparse.csr_array(links, shape=(self.grid.size,) * 2), directed=False)
+        _, number, size = np.unique(labels[self.active], return_inverse=True, return_counts=True)
+        rank = np.argsort(np.argsort(-size, kind="stable"))
+        found[self.active] = rank[number]
+        return found
+
+    def joined_to(self, cells: BoolArray) -> Generator:
+        """The chain on those pieces of the domain that hold some of the cells of a mask."""
+        chosen = np.unique(self.pieces[cells & self.active])
+        if chosen.size == 0 or chosen.size == self.pieces.max() + 1:
+            return self
+        kept = np.isin(self.pieces, chosen)
+        exits = self.exits.select(kept[self.exits.cell])
+        return replace(self, edges=self.edges.select(kept[self.edges.origin]), exits=exits, active=kept)
+
+    def refuse_pieces(self) -> None:
+        """Raise CaseError where the domain falls apart, and there is no one density at rest."""
+        count = int(self.pieces.max()) + 1
+        if count > 1:
+            spots = [int(np.argmax(self.pieces == number)) for number in range(count)]
+            sizes = np.bincount(self.pieces[self.active])
+            named = [f"{size} around {self.grid.place(spot)}" for size, spot in zip(sizes, spots, strict=True)]
+            found = f"the domain falls apart into {count} pieces, of {', '.join(named[:3])}{', ...' * (count > 3)}"
+            remedy = "Change the condition, use more cells, or give an [initial] density in one of them"
+            raise CaseError("grid.domain", found, "A density at rest needs one piece", remedy)
 
     def killed(self, region: Region, where: str = "target") -> Generator:
         """The same chain absorbed in a region: edges are cut where its surface crosses them.

@@ -42,16 +42,16 @@ def _positions(grid: Grid, index: FloatArray) -> FloatArray:
     """Positions of index coordinates (axes, points), those beyond the end of a periodic axis at its other end."""
     if any(axis.periodic for axis in grid.axes):
         rows = [
-            (row + 0.5) % axis.cells - 0.5 if axis.periodic else row
-            for axis, row in zip(grid.axes, index, strict=True)
+            (row + 0.5) % axis.cells - 0.5 if axis.periodic else row for axis, row in zip(grid.axes, index, strict=True)
         ]
         return grid.positions(np.array(rows))
     return grid.positions(index)
 
 
 def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
-    """Where the line through (low, below <= 0) and (high, above > 0) crosses zero."""
-    return low + (high - low) * below / (below - above)
+    """Where the line through (low, below <= 0) and (high, above >= 0) crosses zero; the high end where it lies on it."""
+    share = np.divide(below, below - above, out=np.ones_like(below), where=above > below)
+    return np.asarray(low + (high - low) * share)
 
 
 def first_outside(grid: Grid, cells: IntArray, step: FloatArray) -> FloatArray:
@@ -87,17 +87,16 @@ def stays_inside(grid: Grid, origin: IntArray, end: IntArray, step: IntArray) ->
 
 
 def cuts_at_domain(
-    grid: Grid, cells: IntArray, step: IntArray, weight: FloatArray
+    grid: Grid, cells: IntArray, step: IntArray, weight: FloatArray, last: FloatArray
 ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Cells, steps (n, axes), fractions and weights where steps cross the surface of the domain of a grid.
 
-    Those from cells outside are left out.
+    last: a fraction of each at which it is outside, (n,). Those from cells outside are left out.
     """
     assert grid.domain is not None
     assert grid.parts is not None
     own, domain = grid.parts.inside[cells], grid.domain
-    cells, step, weight = cells[own], step[own], weight[own]
+    cells, step, weight, last = cells[own], step[own], weight[own], last[own]
     along = step.T.astype(np.float64)
-    last = first_outside(grid, cells, along)
     fraction = entry_fractions(grid, lambda positions: -domain.level(positions), cells, along, last)
     return cells, step, np.maximum(fraction, SHORTEST_CUT), weight

@@ -41,6 +41,7 @@ class Domain(AbstractDomain):
 
     region: Region
     wall: Wall = "reflecting"
+    complement: Region | None = None  # the rest of the box, where it is known as a condition
 
     def __post_init__(self) -> None:
         if self.wall not in ("reflecting", "absorbing"):
@@ -49,10 +50,24 @@ class Domain(AbstractDomain):
 
     @classmethod
     def parse(
-        cls, text: str, variables: Sequence[str], parameters: Mapping[str, float] | None = None, wall: Wall = "reflecting"
+        cls,
+        text: str,
+        variables: Sequence[str],
+        parameters: Mapping[str, float] | None = None,
+        wall: Wall = "reflecting",
     ) -> Domain:
         """The domain of a condition such as "x**2 + y**2 < 1". Raises CaseError where it is not one."""
-        return cls(Region.parse(text, text, variables, parameters or {}, WHERE), wall)
+        known = parameters or {}
+        rest = Region.parse(NAME, f"not ({text})", variables, known, WHERE)
+        return cls(Region.parse(text, text, variables, known, WHERE), wall, rest)
+
+    @property
+    def words(self) -> str:
+        """The condition, and what its surface means for what is found."""
+        if self.wall == "absorbing":
+            return f"{self.region.name}, absorbing surface"
+        orders = "what flows along it is right to first order in the cell size, sums at rest to second"
+        return f"{self.region.name}, reflecting surface ({orders})"
 
     def level(self, positions: FloatArray) -> FloatArray:
         """The level of the region; where it has no value, that is outside."""
@@ -61,6 +76,8 @@ class Domain(AbstractDomain):
 
     def outside(self, axes: int) -> Region:
         """What the domain leaves out, as a region named "domain"."""
+        if self.complement is not None:
+            return self.complement
 
         def level(*coordinates: FloatArray) -> FloatArray:
             return -self.level(np.array(coordinates))
@@ -72,7 +89,9 @@ class Domain(AbstractDomain):
         inside = self.level(grid.positions()) > 0.0
         if not inside.any():
             found = f"the domain {self.region.name!r} holds no cell of the grid"
-            raise CaseError(WHERE, found, "It must hold some", "Check the condition against the bounds, or refine the grid")
+            raise CaseError(
+                WHERE, found, "It must hold some", "Check the condition against the bounds, or refine the grid"
+            )
         shares = np.ones(grid.size) if self.wall == "absorbing" else self._shares(grid, inside)
         box = inside.reshape(grid.shape)
         indices = distance_transform_edt(~box, return_distances=False, return_indices=True)

@@ -266,6 +266,10 @@ class Problem:
                 continue
             lower = self.grid.positions(self.grid.indices()[:, self.grid.indices()[number] == 0].astype(np.float64))
             lower[number] = axis.lower
+            if self.grid.domain is not None:
+                lower = lower[:, self.grid.domain.level(lower) > 0.0]
+                if lower.shape[1] == 0:
+                    continue
             upper = lower.copy()
             upper[number] = axis.upper
             for name, function in self._periodic_fields().items():

@@ -12,6 +12,7 @@ import h5netcdf
 import numpy as np
 
 from fpsolve.analyse.escape import EscapeTime
+from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray, Grid, in_pieces
 from fpsolve.model.problem import Problem
@@ -53,6 +54,7 @@ def write_result(report: Report, path: Path, case_text: str, *, under_way: bool 
             _write_grid(file, report.generator.grid)
             _write_problem(file, report.generator.problem)
             write_analyses(file, report)
+            _blank_outside(file, report.generator.grid)
         os.replace(temporary, path)
     except OSError as error:
         found = f"the result cannot be written ({error.strerror or error})"
@@ -152,6 +154,17 @@ def _write_grid(file: Any, grid: Grid) -> None:
         file.variables[axis.name].attrs["bounds"] = f"{axis.name}_bounds"
         bounds = np.stack([axis.faces[:-1], axis.faces[1:]], axis=1)
         write(file, f"{axis.name}_bounds", (axis.name, "bound"), bounds, f"{axis.name} at cell faces", axis.name)
+
+
+def _blank_outside(file: Any, grid: Grid) -> None:
+    """Outside the domain there is no number, and no basin."""
+    if grid.parts is None:
+        return
+    inside = grid.parts.inside.reshape(grid.shape)
+    for variable in file.variables.values():
+        if tuple(variable.dimensions[-grid.dimensions :]) == grid.names:
+            nothing = np.nan if variable.dtype.kind == "f" else OUTSIDE
+            variable[...] = np.where(inside, variable[...], nothing)
 
 
 def _write_problem(file: Any, problem: Problem) -> None:

@@ -268,4 +268,4 @@ def _refuse_beyond_memory(grid: Grid, needed: float) -> None:
 
 
 def _shrunk(grid: Grid, share: float) -> Grid:
-    return Grid(**{axis.name: replace(axis, cells=max(1, int(share * axis.cells))) for axis in grid.axes})
+    return Grid(domain=None, **{axis.name: replace(axis, cells=max(1, int(share * axis.cells))) for axis in grid.axes})

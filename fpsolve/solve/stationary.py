@@ -41,12 +41,14 @@ def stationary(generator: Generator) -> Rest:
 
     A chain is reversible when the exponents of its edges are differences of one potential (Kolmogorov 1936); then
     P = exp(potential), to rounding. Otherwise one cell is held at 1 and the others follow by elimination, every one
-    of them to rounding too, whatever the barrier. Raises CaseError where probability can leave; RunError where cells
+    of them to rounding too, whatever the barrier. Raises CaseError where probability can leave, or where the domain
+    falls apart; RunError where cells
     cannot be reached or left, or where the flows do not balance.
     """
     if not generator.closed:
         gates = ", ".join(generator.exits.gates)
         raise CaseError("stationary", f"probability leaves through {gates}", "A density at rest needs closed walls", "")
+    generator.refuse_pieces()
     potential, mismatch = _potential(generator)
     if _agree(potential, mismatch):
         return _normalised(potential, True)
