@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, final
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -25,6 +25,7 @@ from fpsolve.analyse.motion import DEFAULT_SAVED, DEFAULT_TOLERANCE, StepperChoi
 from fpsolve.analyse.question import Question, complete_question
 from fpsolve.analyse.witness import DEFAULT_WALKERS, Ensemble
 from fpsolve.errors import CaseError, did_you_mean
+from fpsolve.model.domain import Domain
 from fpsolve.model.expressions import RESERVED_NAMES
 from fpsolve.model.fields import field as read_field
 from fpsolve.model.grid import Axis, FloatArray, Grid, Wall, turned_names
@@ -368,10 +369,12 @@ class Expectation(Table):
 
 
 WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
+DOMAIN_WALLS: tuple[Wall, ...] = ("reflecting", "absorbing")
 TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
           "stationary", "spectrum", "escape", "ensemble", "gradient_noise", "expect")  # fmt: skip
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
-LATER = {("momentum",), ("grid", "domain"), ("walls", "domain")}
+LATER = {("momentum",)}
+DOMAIN = "domain"  # a key beside the axes in [grid] and [walls]
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
@@ -426,6 +429,8 @@ class Case:
     ensemble: EnsembleTable | None
     gradient_noise: GradientNoiseTable | None
     expect: dict[str, Expectation]
+    domain_text: str | None = None
+    domain_wall: Wall | None = None  # None: left out
     folder: Path = field(default=Path(), compare=False)  # of the case file
     watch: Callable[[float], None] | None = field(default=None, compare=False)  # told how far the data are read
     roughly: bool = field(default=False, compare=False)  # big data are read for a first look only
@@ -483,7 +488,16 @@ class Case:
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
         axes = {name: table.axis(name, self.walls[name]) for name, table in self.axes.items()}
-        return Grid(None if self.frame is None else self._landscape.frame(self.frame.at, self.frame.directions), **axes)
+        frame = None if self.frame is None else self._landscape.frame(self.frame.at, self.frame.directions)
+        return Grid(frame, domain=self.domain, **axes)
+
+    @cached_property
+    def domain(self) -> Domain | None:
+        """What the grid is cut to."""
+        if self.domain_text is None:
+            return None
+        variables, parameters = self.landscape.variables, self.landscape.parameters
+        return Domain.parse(self.domain_text, variables, parameters, self.domain_wall or "reflecting")
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -558,8 +572,9 @@ class Case:
             "landscape": _plain(self.landscape),
             "noise": _plain(self.noise),
             "grid": ({} if self.frame is None else {"axes": _plain(self.frame)})
-            | {name: _plain(table) for name, table in self.axes.items()},
-            "walls": {name: list(walls) for name, walls in self.walls.items()},
+            | {name: _plain(table) for name, table in self.axes.items()}
+            | _given(self.domain_text),
+            "walls": {name: list(walls) for name, walls in self.walls.items()} | _given(self.domain_wall),
             "regions": self.region_texts,
             "observables": self.observable_texts,
         }
@@ -652,6 +667,8 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
         ensemble=_optional(EnsembleTable, content, "ensemble"),
         gradient_noise=_optional(GradientNoiseTable, content, "gradient_noise"),
         expect=_expect(content),
+        domain_text=_domain(content),
+        domain_wall=_domain_wall(content),
         folder=folder,
     )
 
@@ -886,7 +903,7 @@ def _axes(table: object, names: Sequence[str]) -> dict[str, AxisTable]:
     mapping = {key: value for key, value in _mapping(table, ("grid",)).items() if key != "axes"}
     turned = "axes" in _mapping(table, ("grid",))
     words = f"The axes of a turned grid are {', '.join(names)}" if turned else _named_after_variables(names)
-    _refuse_unknown(("grid",), mapping, names, words)
+    _refuse_unknown(("grid",), mapping, [*names, DOMAIN], words)
     axes = {}
     for name in names:
         remedy = f"{name} = {{ min = ..., max = ..., cells = ... }}"
@@ -914,9 +931,12 @@ def _named_after_variables(names: Sequence[str]) -> str:
 def _walls(table: object, axes: Mapping[str, AxisTable], turned: bool) -> dict[str, tuple[Wall, Wall]]:
     mapping = _mapping(table, ("walls",))
     words = "axes of the turned grid" if turned else "variables"
-    _refuse_unknown(("walls",), mapping, axes, f"Walls are named after the {words}: {', '.join(axes)}")
+    required = f"Walls are named after the {words}: {', '.join(axes)}"
+    _refuse_unknown(("walls",), mapping, [*axes, DOMAIN], required)
     walls: dict[str, tuple[Wall, Wall]] = dict.fromkeys(axes, ("reflecting", "reflecting"))
     for name, given in mapping.items():
+        if name == DOMAIN:
+            continue
         both = given if isinstance(given, list) else [given, given]
         if len(both) != 2:
             found = f"{len(both)} walls"
@@ -928,6 +948,34 @@ def _walls(table: object, axes: Mapping[str, AxisTable], turned: bool) -> dict[s
                 raise CaseError(f"walls.{name}", f"{_shown(word)} is not a known choice", required, near)
         walls[name] = (both[0], both[1])
     return walls
+
+
+def _domain(content: Mapping[str, Any]) -> str | None:
+    """The condition of grid.domain, if any."""
+    text = content["grid"].get(DOMAIN)
+    if text is not None and not isinstance(text, str):
+        raise CaseError("grid.domain", f"it is {_shown(text)}", "It must be a condition in quotes", "")
+    return text
+
+
+def _domain_wall(content: Mapping[str, Any]) -> Wall | None:
+    """The word of walls.domain, if any."""
+    word: Any = content.get("walls", {}).get(DOMAIN)
+    if word is None:
+        return None
+    if DOMAIN not in content["grid"]:
+        required = "It says what the surface of grid.domain does"
+        raise CaseError("walls.domain", "it has no effect without a domain", required, "Remove it, or add grid.domain")
+    if word not in DOMAIN_WALLS:
+        near = did_you_mean(word, DOMAIN_WALLS) if isinstance(word, str) else ""
+        required = f"Choose one of {', '.join(DOMAIN_WALLS)}"
+        raise CaseError("walls.domain", f"{_shown(word)} is not a known choice", required, near)
+    return cast(Wall, word)
+
+
+def _given(value: str | None) -> dict[str, object]:
+    """What [grid] and [walls] say of the domain."""
+    return {} if value is None else {DOMAIN: value}
 
 
 def _texts(content: Mapping[str, Any], table: str, kinds: type | tuple[type, ...]) -> dict[str, Any]:

@@ -213,7 +213,8 @@ def _limits(case: Case, rest: AtRest | None, progress: Progress) -> dict[str, Li
     progress("error bars at rest", 0.0)
 
     def question(problem: Problem) -> dict[str, float]:
-        return stationary(problem, regions=case.regions, observables=case.observables).numbers
+        start = None if case.initial is None else case.start
+        return stationary(problem, regions=case.regions, observables=case.observables, initial=start).numbers
 
     return refine.limits(case.problem_of("stationary"), question, rest.numbers)
 

@@ -20,6 +20,7 @@ from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.expect import refuse_malformed
+from fpsolve.model.domain import Domain
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import Grid
 from fpsolve.model.initial import Saved
@@ -55,6 +56,8 @@ def refuse_bad_questions(case: Case, generator: Generator) -> None:
         found = f"probability leaves through {', '.join(generator.exits.gates)}"
         where = "stationary" if case.stationary is not None else "initial.stationary"
         raise CaseError(where, found, "A density at rest needs closed walls", "Remove it, or let no wall absorb")
+    if from_rest or case.stationary is not None or case.spectrum is not None:
+        _refuse_pieces(case, generator)
     for name, region in case.regions.items():
         _refuse_undefined(region.level, problem, f"regions.{name}")
     for name, value in case.observables.items():
@@ -73,10 +76,21 @@ def refuse_bad_questions(case: Case, generator: Generator) -> None:
     refuse_malformed(case)
 
 
+def _refuse_pieces(case: Case, generator: Generator) -> None:
+    """Refuse a domain that falls apart, unless the start picks one of its pieces. Raises CaseError."""
+    if generator.pieces.max() > 0:
+        start = None if case.initial is None else case.start
+        held = generator.active if start is None else start.probability(generator.problem) > 0.0
+        generator.joined_to(held).refuse_pieces()
+
+
 def chain_of(case: Case, table: Literal["stationary", "spectrum", "escape"], generator: Generator) -> Generator:
     """The chain that a table asks about; generator: that of the start, which serves where nothing changes in time."""
     problem = case.problem_of(table)
-    return generator if problem is generator.problem else Generator.of(problem)
+    chain = generator if problem is generator.problem else Generator.of(problem)
+    if chain.pieces.max() > 0 and table != "escape" and case.initial is not None and case.start is not None:
+        return chain.joined_to(case.start.probability(problem) > 0.0)  # an escape has a start of its own
+    return chain
 
 
 def _refuse_undefined(field: Field, problem: Problem, where: str) -> None:
@@ -217,6 +231,7 @@ class Preview:
                 *([f"  landscape   {self.origin}"] if self.origin else []),
                 f"  generator   {self.lattice}",
                 *(f"              {words}" for words in axes_words(self.grid)),
+                *([f"  domain      {self.grid.domain.words}"] if isinstance(self.grid.domain, Domain) else []),
                 f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),

@@ -23,6 +23,7 @@ from fpsolve.analyse.geometry import (
     displacement,
     in_cells,
     inside_walls,
+    is_inside,
     neighbour_pairs,
 )
 from fpsolve.analyse.passes import FARTHEST_SADDLE
@@ -169,6 +170,7 @@ def _minima(problem: Problem, ends: FloatArray, rounding: float) -> tuple[Statio
     staying = ends[:, ~leaving(problem, ends)]
     points = [stationary_point(problem, end) for end in distinct(problem.grid, staying)]
     minima = [point for point in points if _is_minimum(point) and is_stationary(problem, point)]
+    minima = [point for point in minima if is_inside(problem.grid, point.position)]
     if not minima:
         raise StationaryPointError(PLACE, "the loss has no minimum on this grid", "", "Widen the grid")
     return tuple(_ordered(minima, rounding))
@@ -198,6 +200,7 @@ def _saddles(
     close &= np.abs(in_cells(grid, newton_steps(problem, near, 1), near)).max(axis=0) <= SHORT_STEP
     points = [stationary_point(problem, end) for end in distinct(grid, newton_from_all(problem, near[:, close], 1))]
     saddles = _ordered([point for point in points if point.index == 1 and is_stationary(problem, point)], rounding)
+    saddles = [point for point in saddles if is_inside(grid, point.position)]
     found: list[Saddle] = []
     for point, ends in zip(saddles, _joined_basins(problem, label, saddles, minima), strict=True):
         ridge = is_degenerate(point) and any(

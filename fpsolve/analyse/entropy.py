@@ -15,7 +15,7 @@ LONGEST = 10.0  # seconds that a density at rest may take, if elimination is nee
 
 def log_rest(generator: Generator) -> FloatArray | None:
     """Logarithms of the probabilities at rest, (cells,); None where there is none, or it takes longer than LONGEST."""
-    if not generator.closed:
+    if not generator.closed or generator.pieces.max() > 0:
         return None
     grid = generator.grid
     dear = seconds_needed(grid) > LONGEST or memory_needed(grid) > memory_of_machine()

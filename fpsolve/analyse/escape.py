@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -276,7 +276,10 @@ class _EscapingChain:
         """Check the start and factorise."""
         generator, targets = question.generator, question.targets
         weights = start_weights(generator.problem, question.point, union(targets, len(question.point)), question.valley)
-        killed = absorbed(generator, targets, question.key)
+        if generator.pieces.max() > 0:
+            held = weights.inject(generator.grid.size) > 0.0
+            question = replace(question, generator=generator.joined_to(held))
+        killed = absorbed(question.generator, targets, question.key)
         if not killed.active[weights.cells].all():
             found = "the start lies within a cell of the target"
             required = "The grid must tell the two apart"

@@ -65,6 +65,11 @@ def on_walls(grid: Grid, positions: FloatArray) -> tuple[BoolArray, BoolArray]:
     return lower, upper
 
 
+def is_inside(grid: Grid, position: FloatArray) -> bool:
+    """Whether a position (axes,) lies inside the domain of the grid."""
+    return grid.domain is None or bool(grid.domain.level(position[:, None])[0] > 0.0)
+
+
 def cell_size(grid: Grid, position: FloatArray) -> FloatArray:
     """Widths along the axes of the cell around a position (axes,), or around positions (axes, points) [length].
 
@@ -95,8 +100,9 @@ def _index(grid: Grid, position: FloatArray) -> FloatArray:
 
 
 def neighbour_pairs(grid: Grid, allowed: BoolArray) -> tuple[IntArray, IntArray]:
-    """Pairs of allowed cells that share a face."""
+    """Pairs of allowed cells inside the domain that share a face."""
     tails, heads = [], []
+    allowed = allowed & grid.active
     for offset in np.eye(grid.dimensions, dtype=np.int64):
         neighbours, inside = grid.neighbours(offset)
         (cells,) = np.nonzero(inside & allowed & allowed[neighbours] & (neighbours != np.arange(grid.size)))

@@ -18,7 +18,7 @@ from fpsolve.discretise.generator import Generator
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import FloatArray, Grid
-from fpsolve.model.initial import AbstractInitial, Saved
+from fpsolve.model.initial import TAIL, AbstractInitial, Saved
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.solve import evolve as solver
@@ -33,7 +33,6 @@ DEFAULT_SAVED = 50
 DEFAULT_TOLERANCE = 1e-5
 SAVED_WORDS = ", when the start was saved"
 ROUNDING = 1e-9  # of a sum of probabilities given by hand
-TAIL = 1e-3  # of a start: so much of it may lie inside a region that absorbs, and is cut off
 
 
 @final
@@ -193,8 +192,9 @@ def first_moment(generator: Generator, initial: AbstractInitial | ArrayLike, tim
     left = np.array([before.get(gate, 0.0) for gate in gates])
     inside, total = probability[~active].sum(), probability.sum()
     if inside > TAIL * total:
-        found = f"{inside:.3g} of the probability starts inside a region that absorbs"
-        raise CaseError("initial", found, "It must start outside", "Move the start or shrink the region")
+        out = "" if generator.grid.parts is None else ", or outside the domain"
+        found = f"{inside:.3g} of the probability starts inside a region that absorbs{out}"
+        raise CaseError("initial", found, "It must start where it can be", "Move the start or shrink the region")
     outside = np.where(active, probability, 0.0)
     return Moment(time, outside if inside == 0.0 else outside * (total / outside.sum()), left)
 

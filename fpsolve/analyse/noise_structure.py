@@ -125,7 +125,8 @@ def noise_drift_summary(
     grid, positions = problem.grid, problem.grid.positions()
     noise_drift = noise_drift_at_cells(problem)
     strength = np.linalg.norm(noise_drift, axis=0)
-    weights = grid.volumes / grid.volumes.sum() if probability is None else probability
+    sizes = grid.volumes * grid.active
+    weights = sizes / sizes.sum() if probability is None else probability
     density = weights / grid.volumes
     seen = density >= NOTICEABLE_DENSITY * density.max()
     if not strength[seen].any():

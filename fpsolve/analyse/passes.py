@@ -205,4 +205,6 @@ def _exits(grid: Grid, region: Region) -> BoolArray:
         for wall, cell in zip(axis.walls, (0, axis.cells - 1), strict=True):
             if wall == "absorbing":
                 exits |= row == cell
+    if grid.domain is not None and grid.parts is not None and grid.domain.wall == "absorbing":
+        exits |= grid.parts.depth <= 1.0
     return exits

@@ -13,6 +13,7 @@ from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import FloatArray
+from fpsolve.model.initial import AbstractInitial
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.solve import stationary as solver
@@ -55,13 +56,19 @@ def stationary(
     *,
     regions: Mapping[str, Region] | None = None,
     observables: Mapping[str, Field] | None = None,
+    initial: AbstractInitial | None = None,
 ) -> AtRest:
     """The density at rest of a problem whose walls are closed, and what it says.
 
-    Raises CaseError where probability can leave, RunError where rounding would spoil the result.
+    initial: where the domain falls apart into pieces, the start that picks one of them; it has no effect else.
+
+    Raises CaseError where probability can leave, or the domain falls apart; RunError where rounding would spoil the
+    result.
     """
     generator = problem if isinstance(problem, Generator) else Generator.of(problem)
     grid = generator.grid
+    if initial is not None and generator.pieces.max() > 0:
+        generator = generator.joined_to(initial.probability(generator.problem) > 0.0)
     rest = solver.stationary(generator)
     probability = rest.probability
     current = current_density(generator, probability)
@@ -72,7 +79,7 @@ def stationary(
         probability=probability,
         density=probability / grid.volumes,
         current=current,
-        mean_current=current @ grid.volumes,
+        mean_current=current @ grid.box_volumes,
         mean=mean,
         covariance=covariance,
         regions={name: float(region.weights(grid) @ probability) for name, region in (regions or {}).items()},

@@ -14,7 +14,7 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.geometry import cell_size, describe, displacement, on_walls, separation
+from fpsolve.analyse.geometry import cell_size, describe, displacement, is_inside, on_walls, separation
 from fpsolve.analyse.passage_integral import InapplicableError
 from fpsolve.analyse.passes import entry_into, minima_below, neighbourhood, pass_between, summit_between
 from fpsolve.analyse.path import drift_slopes
@@ -154,6 +154,8 @@ def passage_to(problem: Problem, start: FloatArray, target: Region) -> Passage:
     """
     minimum = minimum_near(problem, start)
     lowest = pass_between(problem, minimum.position, target)
+    if not (is_inside(problem.grid, minimum.position) and is_inside(problem.grid, lowest.saddle.position)):
+        raise StationaryPointError(PLACE, "the minimum or the saddle lies outside the domain")
     if lowest.begins == "before":
         raise StationaryPointError(PLACE, "the saddle lies inside the target")
     temperature = _temperature(problem, lowest.saddle)

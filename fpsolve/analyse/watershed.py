@@ -41,6 +41,7 @@ def bottoms_of(problem: Problem, heights: FloatArray) -> tuple[IntArray, FloatAr
     links = coo_array((np.ones(level.sum()), (tails[level], heads[level])), shape=(grid.size,) * 2)
     count, plateau = connected_components(links.tocsr(), directed=False)
     bottom = np.ones(count, dtype=np.bool_)
+    bottom[plateau[~grid.active]] = False
     bottom[plateau[np.where(heights[tails] > heights[heads], tails, heads)[~level]]] = False
     _, first = np.unique(plateau, return_index=True)
     cells = first[bottom]
@@ -75,7 +76,7 @@ def flooded(grid: Grid, heights: FloatArray, bottoms: IntArray, numbers: IntArra
     kept = forest.data != 0.5
     links = coo_array((forest.data[kept], (forest.row[kept], forest.col[kept])), shape=shape)
     _, tree = connected_components(links.tocsr(), directed=False)
-    label_of = np.empty(tree.max() + 1, dtype=np.int64)
+    label_of = np.full(tree.max() + 1, OUTSIDE)  # also of cells outside the domain
     label_of[tree[roots]] = np.arange(roots.size) + OUTSIDE
     return np.asarray(label_of[tree[:top]])
 
@@ -200,12 +201,18 @@ def numbers_of(problem: Problem, ends: FloatArray, minima: Sequence[StationaryPo
 
 
 def leaving(problem: Problem, positions: FloatArray) -> BoolArray:
-    """Which positions (axes, points) lie on an absorbing wall where the loss falls towards the outside, (points,)."""
+    """Which positions (axes, points) lie on an absorbing wall where the loss falls towards the outside, (points,).
+
+    Those beyond the absorbing surface of a domain, too.
+    """
     gradient, _ = slopes_along_axes(problem, positions)
     lower, upper = on_walls(problem.grid, positions)
     absorbs = np.array([[wall == "absorbing" for wall in axis.walls] for axis in problem.grid.axes])
     out = (absorbs[:, :1] & lower & (gradient > 0.0)) | (absorbs[:, 1:] & upper & (gradient < 0.0))
-    return np.asarray(out.any(axis=0))
+    out = np.asarray(out.any(axis=0))
+    if (domain := problem.grid.domain) is not None and domain.wall == "absorbing":
+        out |= domain.level(positions) <= 0.0
+    return out
 
 
 def distinct(grid: Grid, positions: FloatArray) -> list[FloatArray]:

@@ -24,7 +24,7 @@ from fpsolve.model.problem import Problem
 from fpsolve.model.region import Region
 from fpsolve.model.threads import threads_allowed
 from fpsolve.solve.descent import Batches, descend
-from fpsolve.solve.ensemble import Progress, Swarm
+from fpsolve.solve.ensemble import Progress, Swarm, surface_gates
 from fpsolve.solve.walkers import draw_starts, walk
 
 Process: TypeAlias = Literal["sgd", "sde"]
@@ -59,6 +59,7 @@ class Ensemble:
         """The process. Raises CaseError where a key has no effect on it."""
         natural = problem.landscape.sample is not None and hasattr(problem.noise, "batch_size")
         process: Process = self.process or ("sgd" if natural else "sde")
+        surface_gates(problem.grid)
         given: dict[str, object] = {"time_step": self.time_step, "tail_index": self.tail_index}
         if process == "sde":
             given = {"sampling": self.sampling, "momentum": self.momentum or None}

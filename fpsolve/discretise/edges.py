@@ -13,19 +13,23 @@ crosses an absorbing surface makes an *exit*, cut where it crosses. Along an edg
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias, final
+from functools import reduce
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.exponents import LocalShape, Sample, exponents
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
+from fpsolve.discretise.surfaces import cuts_at_domain, first_outside, stays_inside
 from fpsolve.errors import CaseError
+from fpsolve.model.domain import NAME
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
 from fpsolve.model.problem import Problem
 from fpsolve.model.symmetric import solved
 
 EDGES_AT_A_TIME = 2**15  # what is known about so many edges stays in the processor's cache
+TARGET, DOMAIN = -1, -2  # in place of the axis of a wall
 
 
 @final
@@ -73,8 +77,8 @@ class Exits:
     """Ways out of the chain: edges cut where they cross an absorbing wall or the surface of a target.
 
     cell: (exits,); displacement: (exits, axes), the whole edge in cells; fraction: the part of it up to the
-    surface, in (0, 1]; rate [1/time]; axis: of the wall, -1 for a target; gate: row of `gates`, the names of the
-    surfaces ("x_max", or the name of the region); unresolved: as for Edges.
+    surface, in (0, 1]; rate [1/time]; axis: of the wall, TARGET for a target, DOMAIN for the surface of the domain;
+    gate: row of `gates`, the names of the surfaces ("x_max", or the name of the region); unresolved: as for Edges.
     """
 
     cell: IntArray
@@ -137,16 +141,49 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
     offsets, inner, outer, times = [], [], [], np.zeros(problem.grid.size, dtype=np.int64)
+    open_ = not problem.grid.closed or (problem.grid.domain is not None and problem.grid.domain.wall == "absorbing")
     for offset, weights in lattice(problem):
         offsets.append(offset)
         inner.append(_pairs(problem.grid, offset, weights, times))
-        outer += [] if problem.grid.closed else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
-    edges = _with_rates(problem, at_cells, shape, _merged(np.array(offsets), inner, times))
-    if not outer:
+        outer += [] if not open_ else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
+    edges = _merged(np.array(offsets), inner, times)
+    cuts: list[Cuts] = []
+    beyond = [np.concatenate(column) for column in zip(*outer, strict=True)] if outer else []
+    if problem.grid.domain is not None:
+        edges, beyond, cuts = _within_domain(problem.grid, edges, beyond)
+    edges = _with_rates(problem, at_cells, shape, edges)
+    cuts = cuts if problem.grid.closed else [_wall_cuts(problem, *beyond), *cuts]
+    exits = [cut_exits(problem, shape, some) for some in cuts]
+    if not exits:
         nothing, nowhere = np.zeros(0, dtype=np.int64), np.zeros((0, problem.grid.dimensions), dtype=np.int64)
         return edges, Exits(nothing, nowhere, np.zeros(0), np.zeros(0), nothing, nothing, (), 0)
-    cells, displacement, weight = (np.concatenate(column) for column in zip(*outer, strict=True))
-    return edges, cut_exits(problem, shape, _wall_cuts(problem, cells, displacement, weight))
+    return edges, reduce(Exits.joined, exits)
+
+
+def _within_domain(grid: Grid, edges: Edges, beyond: list[Any]) -> tuple[Edges, list[Any], list[Cuts]]:
+    """The edges, and the offsets beyond walls, that do not cross the surface of the domain; cuts where it absorbs.
+
+    beyond: cells, offsets (n, axes) and weights, or nothing. A reflecting surface drops what crosses it.
+    """
+    assert grid.domain is not None
+    assert grid.parts is not None
+    displacement = edges.displacement
+    stays = stays_inside(grid, edges.origin, edges.end, displacement)
+    cells = np.concatenate([edges.origin[~stays], edges.end[~stays]])
+    steps = np.concatenate([displacement[~stays], -displacement[~stays]])
+    crossing = [cells, steps, np.tile(edges.weight[~stays], 2), first_outside(grid, cells, steps.T.astype(np.float64))]
+    if beyond:  # up to the wall
+        wall = wall_crossings(grid, beyond[0], beyond[1].T).min(axis=0)
+        last = wall * first_outside(grid, beyond[0], beyond[1].T * wall)
+        leaves = np.isfinite(last)
+        crossing = [np.concatenate([one, other[leaves]]) for one, other in zip(crossing, [*beyond, last], strict=True)]
+        kept = ~leaves & grid.parts.inside[beyond[0]]
+        beyond = [column[kept] for column in beyond]
+    if grid.domain.wall != "absorbing":
+        return edges.select(stays), beyond, []
+    cells, displacement, fraction, weight = cuts_at_domain(grid, *crossing)
+    gate = np.zeros(cells.size, dtype=np.int64)
+    return edges.select(stays), beyond, [Cuts(cells, displacement, fraction, weight, gate + DOMAIN, gate, (NAME,))]
 
 
 def _pairs(grid: Grid, offset: IntArray, weights: FloatArray, times: IntArray) -> Pairs:
@@ -179,7 +216,20 @@ def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Ed
     """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
     blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
     unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block)) for block in blocks)
+    if problem.grid.parts is not None:
+        _count_shares(problem.grid.parts.shares, edges)
     return replace(edges, unresolved=unresolved)
+
+
+def _count_shares(shares: FloatArray, edges: Edges) -> None:
+    """Change rates and exponents of whole cells into those of cells that stand for shares (cells,) of their volume.
+
+    What flows at given densities is the same, and so is the density at rest.
+    """
+    origin, end = shares[edges.origin], shares[edges.end]
+    edges.forward[:] /= origin
+    edges.backward[:] /= end
+    edges.exponent[:] += np.log(end / origin)
 
 
 def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> int:
@@ -235,8 +285,8 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
     whole, half, unresolved = exponents(problem, start, steps)
-    # The weight is that of the whole edge midway, or at a wall, beyond which there is nothing, that of the cell.
-    known = start + np.where(cuts.axis < 0, 0.5, 0.0) * cuts.displacement.T
+    # The weight is that of the whole edge midway, or where there is nothing beyond the surface, that of the cell.
+    known = start + np.where(cuts.axis == TARGET, 0.5, 0.0) * cuts.displacement.T
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
     weight = cuts.weight * _within_e(np.exp(_log_lengths(problem, known, steps) - wanted)) / cuts.fraction
     local = _local(shape, cuts.cell, cuts.cell, steps, whole, last - first)
@@ -244,6 +294,8 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     bad = kernels.rates(weight, whole, half, *local, rate, back)
     if bad >= 0:
         _refuse_rates(problem, int(cuts.cell[bad]))
+    if problem.grid.parts is not None:
+        rate /= problem.grid.parts.shares[cuts.cell]
     return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
 
 

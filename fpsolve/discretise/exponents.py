@@ -83,8 +83,10 @@ def _density_sample(problem: Problem, index: FloatArray) -> Sample:
 
 
 def sample_cells(problem: Problem) -> Sample:
-    """The sample at all cells."""
-    return sample(problem, problem.grid.indices().astype(np.float64))
+    """The sample at all cells; those outside the domain stand in for the nearest one inside."""
+    grid = problem.grid
+    index = grid.indices() if grid.parts is None else grid.index_of(grid.parts.nearest)
+    return sample(problem, index.astype(np.float64))
 
 
 def exponents(
@@ -222,8 +224,9 @@ def cells_across(problem: Problem) -> dict[str, float]:
     within one cell, and changes its sign among the neighbours. It is 1 / sqrt(|Hessian|) cells wide.
     """
     grid = problem.grid
-    slope, curvature = _shape(grid, _density_sample(problem, grid.indices().astype(np.float64)))
-    turning = (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0) & _changes_sign(grid, slope)
+    index = grid.indices() if grid.parts is None else grid.index_of(grid.parts.nearest)
+    slope, curvature = _shape(grid, _density_sample(problem, index.astype(np.float64)))
+    turning = grid.active & (np.abs(slope) <= np.abs(curvature).sum(axis=1)).all(axis=0) & _changes_sign(grid, slope)
     sharpest = np.einsum("iip->ip", curvature)[:, turning].max(axis=1, initial=0.0)
     widths = [float(1.0 / np.sqrt(value)) if value > 0.0 else float("inf") for value in sharpest]
     return dict(zip(grid.names, widths, strict=True))

@@ -15,10 +15,12 @@ from typing import final
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.sparse.csgraph import connected_components
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
+from fpsolve.discretise.surfaces import entry_fractions
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -27,7 +29,6 @@ from fpsolve.model.region import Region
 # A cell whose edge meets a target within this part of its length is itself absorbed: 1 / fraction would be a rate
 # that says nothing about the physics and ruins the conditioning.
 NEAREST_CUT = 1e-3
-MOST_TURNS = 160  # every third one bisects: enough for a level set that jumps
 
 
 @final
@@ -36,7 +37,8 @@ class Generator:
     """Rates between the cells of a problem.
 
     shape: what the log equilibrium looks like around every cell; needed to cut edges.
-    active: cells that hold probability, (cells,); those of an absorbed target do not, and have no edges.
+    active: cells that hold probability, (cells,); those outside the domain and those of an absorbed target do not, and
+    have no edges.
     """
 
     problem: Problem
@@ -51,7 +53,7 @@ class Generator:
         at_cells = sample_cells(problem)
         shape = local_shape(problem, at_cells)
         edges, exits = build_edges(problem, at_cells, shape)
-        return cls(problem, shape, edges, exits, np.ones(problem.grid.size, dtype=np.bool_))
+        return cls(problem, shape, edges, exits, problem.grid.active)
 
     @property
     def grid(self) -> Grid:
@@ -114,6 +116,39 @@ class Generator:
         values = np.concatenate([edges.forward, edges.backward, -self.departure])
         return sparse.csc_matrix((values, (rows, columns)), shape=(size, size))
 
+    @cached_property
+    def pieces(self) -> IntArray:
+        """The piece of the domain that every cell belongs to, (cells,): 0, 1, ... from the largest on; -1 outside."""
+        found = np.where(self.active, 0, -1)
+        if self.grid.parts is None:
+            return found
+        links = (np.ones(self.edges.origin.size), (self.edges.origin, self.edges.end))
+        _, labels = connected_components(sparse.csr_array(links, shape=(self.grid.size,) * 2), directed=False)
+        _, number, size = np.unique(labels[self.active], return_inverse=True, return_counts=True)
+        rank = np.argsort(np.argsort(-size, kind="stable"))
+        found[self.active] = rank[number]
+        return found
+
+    def joined_to(self, cells: BoolArray) -> Generator:
+        """The chain on those pieces of the domain that hold some of the cells of a mask."""
+        chosen = np.unique(self.pieces[cells & self.active])
+        if chosen.size == 0 or chosen.size == self.pieces.max() + 1:
+            return self
+        kept = np.isin(self.pieces, chosen)
+        exits = self.exits.select(kept[self.exits.cell])
+        return replace(self, edges=self.edges.select(kept[self.edges.origin]), exits=exits, active=kept)
+
+    def refuse_pieces(self) -> None:
+        """Raise CaseError where the domain falls apart, and there is no one density at rest."""
+        count = int(self.pieces.max()) + 1
+        if count > 1:
+            spots = [int(np.argmax(self.pieces == number)) for number in range(count)]
+            sizes = np.bincount(self.pieces[self.active])
+            named = [f"{size} around {self.grid.place(spot)}" for size, spot in zip(sizes, spots, strict=True)]
+            found = f"the domain falls apart into {count} pieces, of {', '.join(named[:3])}{', ...' * (count > 3)}"
+            remedy = "Change the condition, use more cells, or give an [initial] density in one of them"
+            raise CaseError("grid.domain", found, "A density at rest needs one piece", remedy)
+
     def killed(self, region: Region, where: str = "target") -> Generator:
         """The same chain absorbed in a region: edges are cut where its surface crosses them.
 
@@ -121,13 +156,13 @@ class Generator:
         """
         level = region.level(self.grid.positions())
         inside = (level > 0.0) & self.active
-        if not inside.any() or inside.all():
+        if not inside.any() or (inside == self.active).all():
             found = f"the region {region.name!r} holds {'no cell' if not inside.any() else 'every cell'} of the grid"
             remedy = "Check the condition against the grid's bounds, or refine the grid"
             raise CaseError(where, found, "It must hold some cells and leave others", remedy)
         crossing, outer, step = self._crossing(inside)
         fraction = np.ones(self.edges.origin.size)
-        fraction[crossing] = self._fractions(region, outer, step)
+        fraction[crossing] = entry_fractions(self.grid, region.level, outer, step)
         inside[outer[fraction[crossing] < NEAREST_CUT]] = True
         fraction[fraction < NEAREST_CUT] = 1.0
         return self._cut(inside, fraction[self._crossing(inside)[0]], region.name)
@@ -141,24 +176,6 @@ class Generator:
         outer = np.where(inward, edges.origin[crossing], edges.end[crossing])
         step = edges.displacement[crossing].T * np.where(inward, 1, -1)
         return crossing, outer, step.astype(np.float64)
-
-    def _fractions(self, region: Region, outer: IntArray, step: FloatArray) -> FloatArray:
-        """The fraction of each crossing edge, from its outer cell, at which it enters the region.
-
-        Secant steps with a bisection in every third turn, so that a kinked level set cannot stall them.
-        """
-        start = self.grid.index_of(outer).astype(np.float64)
-        low, high = np.zeros(outer.size), np.ones(outer.size)
-        below, above = (region.level(self.grid.positions(start + end * step)) for end in (0.0, 1.0))
-        for turn in range(MOST_TURNS):
-            guess = 0.5 * (low + high) if turn % 3 == 2 else _secant(low, high, below, above)
-            value = region.level(self.grid.positions(start + guess * step))
-            enters = value > 0.0
-            high, above = np.where(enters, guess, high), np.where(enters, value, above)
-            low, below = np.where(enters, low, guess), np.where(enters, below, value)
-            if np.max(np.minimum(high - low, np.abs(value)), initial=0.0) < 1e-15:
-                break
-        return _secant(low, high, below, above)
 
     def _cut(self, inside: BoolArray, fraction: FloatArray, gate: str) -> Generator:
         """Without the cells inside; edges that lead there become exits, cut at the given fractions."""
@@ -218,8 +235,3 @@ class Generator:
             if other != axis:
                 values = values / across.widths.reshape(-1, *([1] * (grid.dimensions - 1 - other)))
         return values
-
-
-def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
-    """Where the line through (low, below <= 0) and (high, above > 0) crosses zero."""
-    return low + (high - low) * below / (below - above)

@@ -11,6 +11,7 @@ the user, and coordinates along the axes stand beside them.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,36 @@ class Axis:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a domain leaves of the cells of a box.
+
+    inside: cells that hold probability, (cells,); shares: volume that each of them stands for, in volumes of the whole
+    cell, (cells,), 1 outside; nearest: the nearest cell inside, (cells,), itself there; depth: distance to the nearest
+    cell outside, (cells,) [cells].
+    """
+
+    inside: BoolArray
+    shares: FloatArray
+    nearest: IntArray
+    depth: FloatArray
+
+
+class AbstractDomain(abc.ABC):
+    """A part of the box to which a grid is cut; see `fpsolve.model.domain`."""
+
+    wall: Wall
+
+    @abc.abstractmethod
+    def level(self, positions: FloatArray) -> FloatArray:
+        """A function that is above 0 inside and finite everywhere: positions (axes, points) -> (points,)."""
+
+    @abc.abstractmethod
+    def cut(self, grid: Grid) -> Cut:
+        """The cells of a grid that are kept. Raises CaseError where there are none."""
+
+
+@final
 @dataclass(frozen=True, slots=True, init=False)
 class Grid:
     """A box of cells: one Axis per variable, in the order of the variables.
@@ -182,12 +213,24 @@ class Grid:
 
     A turned grid has a frame and axes called axis_1, axis_2, ..., which are measured from the frame's point along its
     directions: `Grid(landscape.frame((-1, 0)), axis_1=(-1, 1, 50), axis_2=(-2, 3, 200))`.
+
+    A domain cuts the box: cells with their centre outside hold nothing, and wherever a field is asked for at all cells
+    they stand in for the nearest one inside, so that no field needs to have a value outside.
     """
 
     axes: tuple[Axis, ...]
-    frame: Frame | None = None
+    frame: Frame | None
+    domain: AbstractDomain | None
+    parts: Cut | None = field(repr=False, compare=False)  # of the cells, where there is a domain
 
-    def __init__(self, frame: Frame | None = None, /, **axes: Axis | tuple[float, float, int]) -> None:
+    def __init__(
+        self,
+        frame: Frame | None = None,
+        /,
+        *,
+        domain: AbstractDomain | None = None,
+        **axes: Axis | tuple[float, float, int],
+    ) -> None:
         if not 1 <= len(axes) <= MOST_AXES:
             found = f"{len(axes)} axes ({', '.join(axes) or 'none'})"
             raise CaseError("grid", found, "A grid has 1 to 3 axes", "Give one entry per variable")
@@ -200,6 +243,10 @@ class Grid:
         if frame is not None and self.names != turned_names(len(frame.variables)):
             required = f"The axes of a turned grid are {', '.join(turned_names(len(frame.variables)))}"
             raise CaseError("grid", f"axes {', '.join(self.names)}", required, "Rename them")
+        object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "parts", None)
+        if domain is not None:
+            object.__setattr__(self, "parts", domain.cut(self))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -213,7 +260,7 @@ class Grid:
 
     def with_axes(self, axes: Iterable[Axis]) -> Grid:
         """The same grid with other axes, by the same names."""
-        return Grid(self.frame, **{axis.name: axis for axis in axes})
+        return Grid(self.frame, domain=self.domain, **{axis.name: axis for axis in axes})
 
     @property
     def dimensions(self) -> int:
@@ -237,8 +284,25 @@ class Grid:
 
     @property
     def volumes(self) -> FloatArray:
-        """Volumes of the cells, shape (cells,) [length**axes]: the products of the local widths at their centres."""
+        """Volumes of the cells, shape (cells,) [length**axes]: the products of the local widths at their centres.
+
+        Beside the surface of a reflecting domain those of the part of the domain that a cell stands for.
+        """
+        return self.box_volumes if self.parts is None else self.box_volumes * self.parts.shares
+
+    @property
+    def box_volumes(self) -> FloatArray:
+        """Volumes of the whole cells, shape (cells,) [length**axes], whatever a domain leaves of them."""
         return np.asarray(reduce(np.multiply.outer, [axis.widths for axis in self.axes]).ravel())
+
+    @property
+    def active(self) -> BoolArray:
+        """Cells that hold probability, shape (cells,): those inside the domain."""
+        return np.ones(self.size, dtype=np.bool_) if self.parts is None else self.parts.inside.copy()
+
+    def masked(self, values: FloatArray) -> FloatArray:
+        """Values (..., cells), not a number outside the domain."""
+        return values if self.parts is None else np.where(self.parts.inside, values, np.nan)
 
     @property
     def far(self) -> BoolArray:
@@ -276,9 +340,13 @@ class Grid:
         return (cells // self.strides.reshape(lengths.shape)) % lengths
 
     def positions(self, index: FloatArray | IntArray | None = None) -> FloatArray:
-        """Positions [length] of index coordinates (axes, points); of all cell centres when none are given."""
+        """Positions [length] of index coordinates (axes, points); of all cell centres when none are given.
+
+        A cell outside the domain then stands in for the nearest one inside.
+        """
         if index is None:
-            return self.placed(self._over_box([axis.centres for axis in self.axes]))
+            centres = self.placed(self._over_box([axis.centres for axis in self.axes]))
+            return centres if self.parts is None else centres[:, self.parts.nearest]
         places = np.empty(index.shape)
         for number, axis in enumerate(self.axes):
             places[number] = axis.position(np.asarray(index[number], dtype=np.float64))
@@ -321,8 +389,10 @@ class Grid:
     def differences(self, values: FloatArray) -> FloatArray:
         """Slopes along each axis of values (..., cells): central, one-sided at walls, wrapped where periodic.
 
-        Shape (..., axes, cells).
+        Beside the surface of a domain one-sided, too. Shape (..., axes, cells).
         """
+        if self.parts is not None:
+            return self._differences_inside(values, self.parts.inside)
         slopes = np.zeros((*values.shape[:-1], self.dimensions, self.size))
         for number, axis in enumerate(self.axes):
             box = np.moveaxis(self.shaped(values), number - self.dimensions, 0)
@@ -333,6 +403,21 @@ class Grid:
                 slope[0], slope[-1] = box[1] - box[0], box[-1] - box[-2]
             if axis.periodic:
                 slope[0], slope[-1] = 0.5 * (box[1 % axis.cells] - box[-1]), 0.5 * (box[0] - box[-2 % axis.cells])
+        return slopes
+
+    def _differences_inside(self, values: FloatArray, inside: BoolArray) -> FloatArray:
+        """The mean of the differences to either neighbour, as far as both cells are inside."""
+        slopes = np.zeros((*values.shape[:-1], self.dimensions, self.size))
+        for number in range(self.dimensions):
+            total, count = np.zeros(values.shape), np.zeros(self.size)
+            for step in (1, -1):
+                offset = np.zeros(self.dimensions, dtype=np.int64)
+                offset[number] = step
+                there, known = self.neighbours(offset)
+                known &= inside & inside[there]
+                total += np.where(known, step * (values[..., there] - values), 0.0)
+                count += known
+            slopes[..., number, :] = total / np.maximum(count, 1.0)
         return slopes
 
     def neighbours(self, offset: IntArray) -> tuple[IntArray, BoolArray]:

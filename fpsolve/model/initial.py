@@ -20,6 +20,7 @@ from fpsolve.model.landscape import symmetric_matrix
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import point_weights
 
+TAIL = 1e-3  # of a start: so much of it may lie where nothing can be, and is cut off
 # A Gaussian narrower than this many cells is not represented by its values at cell centres.
 NARROWEST = 0.5
 
@@ -60,9 +61,11 @@ class Gaussian(AbstractInitial):
             found = f"it is {widths[axis]:.3g} wide along {grid.names[axis]}, where cells are {cells[axis]:.3g}"
             required = f"A Gaussian must be at least {NARROWEST:g} cells wide"
             raise CaseError(where, found, required, "Use more cells, a wider Gaussian, or a point")
-        away = grid.positions() - np.asarray(self.mean, dtype=np.float64)[:, None]
+        away = grid.positions(grid.indices()) - np.asarray(self.mean, dtype=np.float64)[:, None]
         exponent = -0.5 * np.einsum("ip,ij,jp->p", away, np.linalg.inv(covariance), away)
-        return _normalised(np.exp(exponent - exponent.max()), grid, where)
+        density = np.exp(exponent - exponent.max())
+        _refuse_outside(density, grid, where)
+        return _normalised(density, grid, where)
 
 
 @final
@@ -129,6 +132,8 @@ class Saved(AbstractInitial):
                 raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
         self._check_frame(grid, where)
         density: FloatArray = content["density"].reshape(-1)
+        if density.size == grid.size:
+            density = np.where(grid.active, density, 0.0)
         if density.size != grid.size or not (density >= 0.0).all():
             found = f"the last density of {self.path} does not fit the grid"
             raise CaseError(where, found, "The grid must be that of the earlier result", "Take over its [grid]")
@@ -202,9 +207,18 @@ def gate_of(name: str) -> str:
     return name.removeprefix("absorbed_").replace(SLASH, "/")
 
 
+def _refuse_outside(density: FloatArray, grid: Grid, where: str) -> None:
+    """Refuse a density (cells,) that lies outside the domain by more than a tail, which is cut off."""
+    outside = float((density * grid.box_volumes) @ ~grid.active)
+    total = float(density @ grid.box_volumes)
+    if outside > TAIL * total:
+        found = f"{outside / total:.3g} of the probability lies outside the domain"
+        raise CaseError(where, found, "It must lie inside", "Move it, make it narrower, or widen grid.domain")
+
+
 def _normalised(density: FloatArray, grid: Grid, where: str) -> FloatArray:
     """Probability of the cells of a density (cells,) at their centres."""
-    probability = density if grid.even else density * grid.volumes
+    probability = density if grid.even and grid.parts is None else density * grid.volumes * grid.active
     total = probability.sum()
     if not total > 0.0:
         raise CaseError(where, "the density is zero everywhere on the grid", "It must be positive somewhere", "")

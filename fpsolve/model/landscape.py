@@ -150,7 +150,7 @@ class Landscape:
             return self
         tell = progress or (lambda _: None)
         if roughly:
-            grid = Grid(**{axis.name: replace(axis, cells=min(axis.cells, FEW_CELLS)) for axis in grid.axes})
+            grid = grid.with_axes(replace(axis, cells=min(axis.cells, FEW_CELLS)) for axis in grid.axes)
         fields = self.loss.sample.tabulated(nodes_of(grid), [axis.periodic for axis in grid.axes], tell)
         sampled = copy.copy(self)
         for name, values in fields.items():

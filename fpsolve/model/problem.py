@@ -287,6 +287,10 @@ class Problem:
                 continue
             index = self.grid.indices()[:, self.grid.indices()[number] == 0].astype(np.float64)
             index[number] = -0.5
+            if self.grid.domain is not None:
+                index = index[:, self.grid.domain.level(self.grid.positions(index)) > 0.0]
+                if index.shape[1] == 0:
+                    continue
             lower = self.grid.positions(index)
             index[number] = axis.cells - 0.5
             upper = self.grid.positions(index)

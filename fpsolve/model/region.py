@@ -43,7 +43,8 @@ class Region:
     def weights(self, grid: Grid) -> FloatArray:
         """Volume fraction of every cell inside, shape (cells,), in [0, 1].
 
-        Exact where the surface is a plane and cells are equal; a share of the index box on other cells.
+        Exact where the surface is a plane and cells are equal; a share of the index box on other cells. Of a cell that
+        the surface of a domain cuts, too, the share of the whole cell.
         """
         from_centre = self.level(grid.positions())
         # The last face of an infinite axis is out of reach: the slope is taken closer to the centre then.
@@ -132,6 +133,8 @@ def point_weights(grid: Grid, point: Sequence[float], where: str) -> PointWeight
     corners = [corner for corner in itertools.product(*sides) if all(weight > 0.0 for _, weight in corner)]
     cells = [int(grid.strides @ [index for index, _ in corner]) for corner in corners]
     weights = [float(np.prod([weight for _, weight in corner])) for corner in corners]
+    if grid.parts is not None:
+        return _inside_weights(grid, point, where, np.array(cells, dtype=np.int64), np.array(weights))
     return PointWeights(np.array(cells, dtype=np.int64), np.array(weights))
 
 
@@ -144,3 +147,18 @@ def _along_axes(grid: Grid, point: Sequence[float]) -> list[float]:
         nearest, width = min(max(x, axis.lower), axis.upper), float(axis.widths.min())
         coordinates.append(nearest if abs(x - nearest) <= ON_WALL * width else x)
     return coordinates
+
+
+def _inside_weights(
+    grid: Grid, point: Sequence[float], where: str, cells: IntArray, weights: FloatArray
+) -> PointWeights:
+    """Of the weights of a point those on cells inside the domain, in proportion; the nearest cell's where none is."""
+    assert grid.domain is not None
+    assert grid.parts is not None
+    if not grid.domain.level(np.array(point, dtype=np.float64)[:, None])[0] > 0.0:
+        place = ", ".join(f"{name} = {x:g}" for name, x in zip(grid.names, point, strict=True))
+        raise CaseError(where, f"{place} lies outside the domain", "It must lie inside", "Move it or widen grid.domain")
+    inside = grid.parts.inside[cells]
+    if not inside.any():
+        return PointWeights(grid.parts.nearest[cells[[int(np.argmax(weights))]]], np.ones(1))
+    return PointWeights(cells[inside], weights[inside] / weights[inside].sum())

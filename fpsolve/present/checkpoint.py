@@ -90,6 +90,7 @@ def _read(file: h5netcdf.File, grid: Grid, gates: tuple[str, ...]) -> Earlier:
     moments = []
     for number in range(last + 1):
         left = np.array([float(file.variables[absorbed_name(gate)][number]) for gate in gates])
-        probability = np.asarray(density[number], dtype=np.float64).reshape(-1) * grid.volumes
+        held = np.asarray(density[number], dtype=np.float64).reshape(-1) * grid.volumes
+        probability = held if grid.parts is None else np.where(grid.parts.inside, held, 0.0)
         moments.append(Moment(float(times[number]), probability, left, paces[number]))
     return Earlier(tuple(moments), Choice(**march["choice"]), Counts(**march["counts"]))

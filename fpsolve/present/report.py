@@ -26,6 +26,7 @@ from fpsolve.analyse.witness import Witness
 from fpsolve.discretise.edges import Edges
 from fpsolve.discretise.generator import Generator
 from fpsolve.errors import FpsolveError, Notice
+from fpsolve.model.domain import Domain
 from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.present.noise_words import noise_lines, noise_record
 from fpsolve.present.structure_words import structure_lines, structure_record
@@ -232,12 +233,16 @@ class Report:
         grid, problem = self.generator.grid, self.generator.problem
         cells = " x ".join(str(axis.cells) for axis in grid.axes)
         origin = f", {words}" if (words := problem.landscape.origin) else ""
+        if grid.parts is not None:
+            cells = f"{int(grid.parts.inside.sum())} of {cells}"
         return f"{self.case}   {grid.dimensions}-D, {cells} cells, {problem.diffusion.description}{origin}"
 
     def _lines(self) -> list[str]:
         assert self.generator is not None
         lines = [f"  {'generator':11s} {lattice_words(self.generator)}"]
         lines += [f"  {'':11s} {words}" for words in axes_words(self.generator.grid)]
+        if isinstance(domain := self.generator.grid.domain, Domain):
+            lines.append(f"  {'domain':11s} {domain.words}")
         if words := self.generator.problem.course.words:
             lines.append(f"  {'schedule':11s} {words}")
         if self.rest is not None:

@@ -12,6 +12,7 @@ import h5netcdf
 import numpy as np
 
 from fpsolve.analyse.escape import EscapeTime
+from fpsolve.analyse.watershed import OUTSIDE
 from fpsolve.errors import CaseError, RunError
 from fpsolve.model.grid import FloatArray, Grid, in_pieces
 from fpsolve.model.problem import Problem
@@ -54,6 +55,7 @@ def write_result(report: Report, path: Path, case_text: str, *, under_way: bool 
             _write_grid(file, report.generator.grid)
             _write_problem(file, report.generator.problem)
             write_analyses(file, report)
+            _blank_outside(file, report.generator.grid)
             _name_positions(file, report.generator.grid)
         os.replace(temporary, path)
     except OSError as error:
@@ -169,6 +171,17 @@ def _name_positions(file: Any, grid: Grid) -> None:
     for name, variable in {} if grid.frame is None else file.variables.items():
         if name not in grid.variables and set(grid.names) <= set(variable.dimensions):
             variable.attrs["coordinates"] = " ".join(grid.variables)
+
+
+def _blank_outside(file: Any, grid: Grid) -> None:
+    """Outside the domain there is no number, and no basin."""
+    if grid.parts is None:
+        return
+    inside = grid.parts.inside.reshape(grid.shape)
+    for variable in file.variables.values():
+        if tuple(variable.dimensions[-grid.dimensions :]) == grid.names:
+            nothing = np.nan if variable.dtype.kind == "f" else OUTSIDE
+            variable[...] = np.where(inside, variable[...], nothing)
 
 
 def _write_problem(file: Any, problem: Problem) -> None:

@@ -38,6 +38,7 @@ from fpsolve.solve.ensemble import (
     checked_times,
     run_blocks,
     streams,
+    surface_gates,
 )
 
 Batches: TypeAlias = Literal["replacement", "without", "epochs"]
@@ -126,7 +127,7 @@ def descend(
     sample = _checked_landscape(landscape, grid)
     code = _checked_sampling(noise, sampling)
     instants, places = checked_times(times), checked_starts(starts, grid)
-    regions = [
+    regions = surface_gates(grid) + [
         Region.parse(given, given, landscape.variables, landscape.parameters, "ensemble.absorb")
         if isinstance(given, str)
         else given

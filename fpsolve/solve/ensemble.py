@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpsolve.errors import CaseError
+from fpsolve.model.domain import Domain
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
+from fpsolve.model.region import Region
 
 BLOCK = 128  # walkers that share a stream
 MOST_BYTES = 2**31  # of saved positions
@@ -210,6 +212,21 @@ def checked_starts(starts: ArrayLike, grid: Grid) -> FloatArray:
             required = f"{axis.name} runs from {axis.lower:g} to {axis.upper:g}"
             raise CaseError("ensemble.starts", found, required, "Move the start or widen the grid")
     return places
+
+
+def surface_gates(grid: Grid) -> list[Region]:
+    """The absorbing surface of the domain as a gate for walkers; none where there is no domain.
+
+    Raises CaseError where it reflects: walkers cannot be returned there.
+    """
+    if not isinstance(grid.domain, Domain):
+        return []
+    if grid.domain.wall != "absorbing":
+        required = "Walkers are not returned at the surface of a domain"
+        raise CaseError(
+            "ensemble", "grid.domain reflects", required, 'Remove [ensemble], or give walls.domain = "absorbing"'
+        )
+    return [grid.domain.outside(grid.dimensions)]
 
 
 def checked_step(time_step: float) -> float:

@@ -53,7 +53,8 @@ class Reactive:
             raise CaseError(WHERE, f"probability leaves through {gates}", "It needs walls without loss", "")
         levels = refuse_meeting(generator, regions, WHERE)
         killed = absorbed(generator, regions, WHERE)
-        owner = np.where(killed.active, -1, np.argmax(levels, axis=0))  # with the cells at the very surface
+        gone = generator.active & ~killed.active  # with the cells at the very surface
+        owner = np.where(gone, np.argmax(levels, axis=0), -1)
         _check_apart(generator, regions, owner, WHERE)
         probability = Extended.exp(rest.log_probability)
         killed, entry = _entered(generator, killed, probability)
@@ -144,7 +145,8 @@ def refuse_meeting(generator: Generator, regions: Sequence[Region], where: str) 
     """Raise CaseError where two regions share cells or have none between them; the levels, (regions, cells)."""
     levels = np.array([region.level(generator.grid.positions()) for region in regions])
     refuse_overlap(regions, levels, where)
-    _check_apart(generator, regions, np.where((levels > 0.0).any(axis=0), np.argmax(levels, axis=0), -1), where)
+    held = (levels > 0.0).any(axis=0) & generator.active
+    _check_apart(generator, regions, np.where(held, np.argmax(levels, axis=0), -1), where)
     return levels
 
 

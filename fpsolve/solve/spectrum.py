@@ -74,7 +74,7 @@ def slowest_modes(generator: Generator, count: int) -> Modes:
     """
     search = _Search.of(generator, min(count, int(generator.active.sum())))
     search.run()
-    if not search.kept.all() and abs(search.values[-1]) >= _slowest_outside(generator, search.kept):
+    if (generator.active & ~search.kept).any() and abs(search.values[-1]) >= _slowest_outside(generator, search.kept):
         search = replace(_Search.of(generator, search.count), kept=generator.active)
         search.run()
     values: ComplexArray | FloatArray = np.array(search.values)
@@ -120,7 +120,8 @@ class _Search:
         for _ in range(3):  # towards the slowest mode and its function: their ratio is w squared
             right, left = resolvent.solve(right), resolvent.solve_adjoint(left)
             right, left = right / right.sum(), left / left.sum()
-        weight = np.where(generator.active, right.log() - left.log(), -np.inf)
+        weight = np.full(active.size, -np.inf)
+        weight[generator.active] = right.log()[generator.active] - left.log()[generator.active]
         scales = _Scales(generator, weight, [])
         return cls(generator, count, False, Extended.exp(0.5 * weight), scales, plan, _probable(weight))
 

@@ -41,12 +41,14 @@ def stationary(generator: Generator) -> Rest:
 
     A chain is reversible when the exponents of its edges are differences of one potential (Kolmogorov 1936); then
     P = exp(potential), to rounding. Otherwise one cell is held at 1 and the others follow by elimination, every one
-    of them to rounding too, whatever the barrier. Raises CaseError where probability can leave; RunError where cells
+    of them to rounding too, whatever the barrier. Raises CaseError where probability can leave, or where the domain
+    falls apart; RunError where cells
     cannot be reached or left, or where the flows do not balance.
     """
     if not generator.closed:
         gates = ", ".join(generator.exits.gates)
         raise CaseError("stationary", f"probability leaves through {gates}", "A density at rest needs closed walls", "")
+    generator.refuse_pieces()
     potential, mismatch = _potential(generator)
     if _agree(potential, mismatch):
         return _normalised(potential, True)
@@ -59,27 +61,29 @@ def is_reversible(generator: Generator) -> bool:
 
 
 def _agree(potential: FloatArray, mismatch: float) -> bool:
-    return bool(mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential)))
+    return bool(mismatch <= REVERSIBLE_ROUNDING * (1.0 + np.ptp(potential[potential > -np.inf])))
 
 
 def _potential(generator: Generator) -> tuple[FloatArray, float]:
     """Sum of the exponents along a spanning tree, (cells,), and the largest disagreement of any other edge.
 
     The tree is grown twice, the second time from the highest cell, so that rounding is least where P is largest.
+    Minus infinity in cells that hold nothing.
     """
-    edges, size = generator.edges, generator.grid.size
+    edges, size, active = generator.edges, generator.grid.size, generator.active
     tail = np.concatenate([edges.origin, edges.end])
     order = np.argsort(tail, kind="stable")
     first = np.searchsorted(tail[order], np.arange(size + 1))
     head = np.concatenate([edges.end, edges.origin])[order]
     rise = np.concatenate([edges.exponent, -edges.exponent])[order]
-    root = 0
+    root = int(np.argmax(active))
     for _ in range(2):
         potential = np.full(size, np.nan)
         reached = kernels.grow_tree(first, head, rise, root, potential)
-        if reached < size:
-            cell = generator.grid.place(int(np.argmax(np.isnan(potential))))
+        if reached < active.sum():
+            cell = generator.grid.place(int(np.argmax(np.isnan(potential) & active)))
             raise RunError("stationary", f"{cell} cannot be reached from {generator.grid.place(root)}", "", "")
+        potential[~active] = -np.inf
         root = int(np.argmax(potential))
     mismatch = np.abs(potential[edges.end] - potential[edges.origin] - edges.exponent)
     return potential, float(mismatch.max(initial=0.0))
@@ -98,7 +102,7 @@ def by_elimination(generator: Generator, held: int) -> Rest:
     In numbers of any range where some are very improbable. Raises RunError as `stationary` does.
     """
     rest = _normalised(_held(generator, held, extended=False), False)
-    if rest.log_probability.min() - rest.log_probability.max() < LEAST_LOGARITHM:
+    if rest.log_probability[generator.active].min() - rest.log_probability.max() < LEAST_LOGARITHM:
         rest = _normalised(_held(generator, held, extended=True), False)
     flow = generator.departure * rest.probability
     imbalance = np.abs(generator.apply(rest.probability)).max() / flow.max()
@@ -110,7 +114,7 @@ def by_elimination(generator: Generator, held: int) -> Rest:
 
 def _held(generator: Generator, held: int, extended: bool) -> FloatArray:
     """Logarithm of the solution of Q P = 0 with P = 1 in the held cell, (cells,)."""
-    others = np.ones(generator.grid.size, dtype=np.bool_)
+    others = generator.active.copy()
     others[held] = False
     coming = np.where(others, generator.apply(np.where(others, 0.0, 1.0)), 0.0)
     logarithm = Resolvent.of(generator, 0.0, others, extended=extended).solve(Extended.of(coming)).log()

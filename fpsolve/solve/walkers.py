@@ -43,6 +43,7 @@ from fpsolve.solve.ensemble import (
     checked_times,
     run_blocks,
     streams,
+    surface_gates,
 )
 from fpsolve.solve.nodes import MOST_NODES, Nodes
 
@@ -100,7 +101,8 @@ def walk(
     """
     grid, alpha = problem.grid, _checked_tail(tail_index)
     instants, places = checked_times(times, begin), checked_starts(starts, grid)
-    regions = [problem.region(given, "ensemble.absorb") if isinstance(given, str) else given for given in absorb]
+    given_regions = [problem.region(text, "ensemble.absorb") if isinstance(text, str) else text for text in absorb]
+    regions = surface_gates(grid) + given_regions
     changing = None if held or not problem.depends_on_time else problem
     walls, legs = Walls.of(grid), _legs(changing, instants, begin, checked_step(time_step))
     record = Record.room(instants, *places.shape)
@@ -309,9 +311,9 @@ class _Crowd:
 def draw_starts(problem: Problem, initial: AbstractInitial | ArrayLike, walkers: int, seed: int) -> FloatArray:
     """Where walkers start, (walkers, axes) [length].
 
-    A Point is met exactly, a Gaussian drawn exactly (anew for those that come to lie behind walls); from any other
-    density, or a probability of every cell (cells,), a cell is drawn, and within it a place, evenly in index
-    coordinates. Raises CaseError where the start is none on the grid.
+    A Point is met exactly, a Gaussian drawn exactly (anew for those that come to lie behind walls or outside the
+    domain); from any other density, or a probability of every cell (cells,), a cell is drawn, and within it a place,
+    evenly in index coordinates. Raises CaseError where the start is none on the grid.
     """
     randoms = streams(seed, walkers, "starts")
     if isinstance(initial, Point):
@@ -339,7 +341,11 @@ def _in_cells(grid: Grid, cumulative: FloatArray, count: int, stream: np.random.
     """Places drawn from probabilities of cells, given as their running sum; (count, axes)."""
     cells = np.searchsorted(cumulative, stream.random(count) * cumulative[-1], side="right")
     index = grid.index_of(np.minimum(cells, grid.size - 1).astype(np.int64)) - 0.5
-    places = grid.along(grid.positions(index + stream.random((grid.dimensions, count)))).T
+    places = grid.positions(index + stream.random((grid.dimensions, count))).T
+    if grid.domain is not None:  # the centre of a cell that holds something is inside
+        centres = grid.positions((index + 0.5).astype(np.float64)).T
+        places = np.where((grid.domain.level(places.T) > 0.0)[:, None], places, centres)
+    places = grid.along(places.T).T
     walls = Walls.of(grid)
     return grid.placed(np.clip(places, walls.lower, walls.upper).T).T
 
@@ -354,6 +360,8 @@ def _gaussian(grid: Grid, initial: Gaussian, count: int, stream: np.random.Gener
         places[missing] = np.asarray(initial.mean) + stream.standard_normal((int(missing.sum()), axes)) @ root.T
         along = grid.along(places.T).T
         missing[:] = ((along < walls.lower) | (along > walls.upper)).any(axis=1)
+        if grid.domain is not None:
+            missing |= grid.domain.level(places.T) <= 0.0
         if not missing.any():
             return places
     raise CaseError("initial.gaussian", "hardly any of it lies inside the walls", "Most of it must", "Widen the grid")

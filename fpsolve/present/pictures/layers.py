@@ -39,9 +39,12 @@ FAINTEST = 1e-2  # the same for arrows
 
 
 def paint(axes: Axes, view: View, box: FloatArray, norm: Normalize, colours: Colormap) -> QuadMesh:
-    """An image of a box; what lies below the scale has its lowest colour."""
+    """An image of a box; what lies below the scale has its lowest colour, what lies outside the domain none."""
     lowest = norm.vmin if norm.vmin is not None else 0.0
-    return axes.pcolormesh(view.edges(0), view.edges(1), np.maximum(box, lowest), norm=norm, cmap=colours)
+    shown = np.maximum(box, lowest)
+    if view.grid.parts is not None:
+        shown = np.ma.masked_array(shown, ~view.inside)
+    return axes.pcolormesh(view.edges(0), view.edges(1), shown, norm=norm, cmap=colours)
 
 
 def profile(view: View, box: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -118,7 +121,7 @@ def outlines(sheet: Sheet, axes: Axes, view: View, regions: Named) -> None:
     """Surfaces of regions in an image: dashed lines, named by their words in the legend."""
     for words, region, colour in regions:
         (across, up), level = view.evaluate(region.level)
-        if np.nanmin(level) < 0.0 < np.nanmax(level):
+        if np.isfinite(level).any() and np.nanmin(level) < 0.0 < np.nanmax(level):
             level = np.ma.masked_invalid(level)
             axes.contour(across, up, level, levels=[0.0], colors="white", linewidths=2.6, alpha=0.7)
             axes.contour(across, up, level, levels=[0.0], colors=colour, linewidths=1.4, linestyles=[DASHES])

@@ -85,6 +85,14 @@ class View:
         )
         return self._blocks(self.grid.shaped(values)[(..., *cut)])
 
+    @property
+    def inside(self) -> BoolArray:
+        """Blocks that hold some of the domain, anywhere along the axes that are not drawn, as a box."""
+        box = self.grid.shaped(self.grid.active.astype(np.float64))
+        others = tuple(axis for axis in range(self.grid.dimensions) if axis not in self.axes)
+        cut = tuple(slice(*self.window[axis]) for axis in self.axes)
+        return self._blocks(box.max(axis=others)[cut]) > 0.0
+
     def integral(self, values: FloatArray) -> FloatArray:
         """Values on the cells (..., cells) integrated over the other axes, as a box of block means."""
         box = self.grid.shaped(values)
@@ -95,7 +103,10 @@ class View:
         return self._blocks(box[(..., *cut)])
 
     def evaluate(self, function: PointFunction) -> tuple[list[FloatArray], FloatArray]:
-        """Coordinates along the drawn axes, wall to wall, and a function of the position on their lattice."""
+        """Coordinates along the drawn axes, wall to wall, and a function of the position on their lattice.
+
+        Not a number outside the domain.
+        """
         points = LATTICE[len(self.axes)]
         # Just inside the walls, where a formula need not be finite.
         ends = [self.window[axis] for axis in self.axes]
@@ -104,7 +115,13 @@ class View:
         index = np.repeat(np.array(self.held, dtype=np.float64)[:, None], mesh[0].size, axis=1)
         for axis, values in zip(self.axes, mesh, strict=True):
             index[axis] = values.ravel()
-        box = function(self.grid.positions(index)).reshape(mesh[0].shape).T
+        positions = self.grid.positions(index)
+        if self.grid.domain is None:
+            values = function(positions)
+        else:
+            with np.errstate(all="ignore"):
+                values = np.where(self.grid.domain.level(positions) > 0.0, function(positions), np.nan)
+        box = values.reshape(mesh[0].shape).T
         coordinates = [self.grid.axes[axis].position(line) for axis, line in zip(self.axes, lines, strict=True)]
         return coordinates, np.where(np.isfinite(box), box, np.nan)
 
