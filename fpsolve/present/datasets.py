@@ -62,6 +62,14 @@ def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", _density_units(grid))
     current = grid.shaped(rest.current)
     write_vector(file, "stationary_current", names, current, "probability current at rest", _current_units(grid))
+    if not rest.reversible:
+        words, drift = "irreversible drift, current over density at rest", grid.shaped(rest.irreversible_drift)
+        write_vector(file, "irreversible_drift", names, drift, words, "{axis}/time")
+    if (found := rest.quasi_potential) is not None:
+        units = "1" if found.noise == 1.0 else "loss"
+        write(file, "quasi_potential", names, grid.shaped(found.values), "quasi-potential", units)
+        write(file, "quasi_potential_error", names, grid.shaped(found.error), "error of the quasi-potential", units)
+        file.variables["quasi_potential"].attrs["noise"] = found.noise
 
 
 def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
