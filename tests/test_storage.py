@@ -330,7 +330,7 @@ def test_a_failing_disk_leaves_nothing_behind(well, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(storage, "_write_analyses", full)
+    monkeypatch.setattr(storage, "write_analyses", full)
     with pytest.raises(RunError) as caught:
         storage.write_result(report, tmp_path / "well.nc", case.resolved())
     assert str(caught.value) == (
