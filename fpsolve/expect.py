@@ -18,6 +18,8 @@ from fpsolve.present.report import Check, Report
 # Densities are compared on the grid; everything else is read off the record.
 DENSITIES = ("stationary.density", "evolve.density")
 ANALYSES = ("stationary", "spectrum", "evolve", "escape", "ensemble", "gradient_noise")
+# Read on the grid at a point.
+FIELDS = ("stationary.quasi_potential",)
 NUMBER = ("value", "relative", "absolute", "at_least", "at_most")
 SAME_TIME = 1e-9
 
@@ -41,6 +43,8 @@ def refuse_malformed(case: Case) -> None:
         if path in DENSITIES and (entry.at is None) == (entry.expression is None):
             found, required = _both_or_neither(entry.at is None, "at", "expression"), "A density needs exactly one"
             raise CaseError(where, found, required, "Give at = [...] and value, or expression = ... and l1")
+        if path in FIELDS and entry.at is None:
+            raise CaseError(where, "the place is missing", "A field is compared at a point", "Add at = [...]")
         if path == "evolve.density" and entry.time is None:
             raise CaseError(where, "the time is missing", "A density in time is compared at one", "Add time = ...")
         _refuse_idle(path, entry, where)
@@ -63,7 +67,7 @@ def _refuse_idle(path: str, entry: Expectation, where: str) -> None:
     """Refuse keys that have no effect for this path."""
     used = {"source"}
     used |= {"expression", "l1"} if path in DENSITIES and entry.expression is not None else set(NUMBER)
-    used |= {"at"} if path in DENSITIES else set()
+    used |= {"at"} if path in (*DENSITIES, *FIELDS) else set()
     used |= {"time"} if path.startswith("evolve.") else set()
     idle = [key for key, value in entry if value is not None and key not in used]
     if entry.value is None:
@@ -88,6 +92,8 @@ def _refuse_wishless(entry: Expectation, where: str) -> None:
 
 def _check(case: Case, report: Report, record: dict[str, Any], path: str, entry: Expectation) -> Check:
     where = _where(path)
+    if path in FIELDS:
+        return _judged(path, _quasi_potential(case, report, entry, where), entry)
     if path not in DENSITIES:
         return _judged(path, _lookup(record, path, entry, where), entry)
     density = _density(report, path, entry, where)
@@ -171,6 +177,16 @@ def _instant(times: Sequence[float], wanted: float | None, where: str) -> int:
         found, required = f"t = {wanted:g} is not a saved time", f"The nearest is {times[nearest]:g}"
         raise CaseError(where, found, required, "Choose evolve.times or evolve.save to hit it")
     return nearest
+
+
+def _quasi_potential(case: Case, report: Report, entry: Expectation, where: str) -> float:
+    """The quasi-potential at a point."""
+    assert report.rest is not None
+    assert entry.at is not None
+    if (found := report.rest.quasi_potential) is None:
+        required = "It is known in the plane, where there is a current at rest, on grids that take 10 seconds at most"
+        raise CaseError(where, "there is no quasi-potential", required, "")
+    return point_weights(case.problem.grid, entry.at, where).read(found.values)
 
 
 def _density(report: Report, path: str, entry: Expectation, where: str) -> FloatArray:

@@ -135,7 +135,8 @@ def _at_rest(case: Case, generator: Generator, progress: Progress) -> AtRest | N
     if case.stationary is None:
         return None
     progress("density at rest", 0.0)
-    return stationary(chain_of(case, "stationary", generator), regions=case.regions, observables=case.observables)
+    chain = chain_of(case, "stationary", generator)
+    return stationary(chain, regions=case.regions, observables=case.observables, with_quasi_potential=True)
 
 
 def _in_time(case: Case, report: Report, output: Path | None, progress: Progress, resume: bool) -> Motion | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fpsolve.analyse.currents import current_density, detailed_balance, entropy_production
 from fpsolve.analyse.moments import mean_and_covariance, tail_mass
+from fpsolve.analyse.quasi_potential import QuasiPotential, quasi_potential
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import FloatArray
@@ -27,6 +28,7 @@ class AtRest:
     probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
     density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
     velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds.
+    quasi_potential: in the plane, where it is not the loss, if it was asked for.
     """
 
     probability: FloatArray
@@ -42,6 +44,18 @@ class AtRest:
     imbalance: float  # largest |dP/dt| over the largest rate of departure times P
     tail_mass: float
     reversible: bool
+    quasi_potential: QuasiPotential | None = None
+
+    @property
+    def irreversible_drift(self) -> FloatArray:
+        """The part of the flux drift v that keeps the current going, J / p, (axes, cells) [length/time].
+
+        At rest v = D grad(ln p) + J / p (Graham & Haken 1971): the first part balances the noise, and is the gradient
+        of a loss where D = T M; the second moves along with the density and produces all the entropy. Nan where the
+        density is below all floating-point numbers.
+        """
+        held = self.density > 0.0
+        return np.where(held, self.current, np.nan) / np.where(held, self.density, 1.0)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -57,10 +71,13 @@ def stationary(
     regions: Mapping[str, Region] | None = None,
     observables: Mapping[str, Field] | None = None,
     initial: AbstractInitial | None = None,
+    with_quasi_potential: bool = False,
 ) -> AtRest:
     """The density at rest of a problem whose walls are closed, and what it says.
 
     initial: where the domain falls apart into pieces, the start that picks one of them; it has no effect else.
+    with_quasi_potential: whether to ask for the quasi-potential, too, where that makes sense; it takes about as long
+    again.
 
     Raises CaseError where probability can leave, or the domain falls apart; RunError where rounding would spoil the
     result.
@@ -75,6 +92,8 @@ def stationary(
     mean, covariance = mean_and_covariance(grid, probability)
     traffic = generator.departure * probability
     positions = grid.positions()
+    known = rest.reversible and generator.problem.temperature is not None  # it is the loss
+    asked = with_quasi_potential and grid.dimensions == 2 and not known
     return AtRest(
         probability=probability,
         density=probability / grid.volumes,
@@ -89,4 +108,5 @@ def stationary(
         imbalance=float(np.abs(generator.apply(probability)).max() / max(traffic.max(), np.finfo(np.float64).tiny)),
         tail_mass=tail_mass(grid, probability),
         reversible=rest.reversible,
+        quasi_potential=quasi_potential(generator, rest.log_probability) if asked else None,
     )

@@ -78,6 +78,29 @@ class Diffusion:
 
         return replace(self, matrix=matrix, both=None if self.both is None else both)
 
+    def times(self, factor: float) -> Diffusion:
+        """The diffusion of a noise so many times as strong, factor * D."""
+        if self.constant is not None:
+            constant = _constant(factor * self.constant, self.description)
+            return replace(constant, depends_on_time=self.depends_on_time)
+
+        def scaled(function: PointFunction) -> PointFunction:
+            return lambda positions: factor * function(positions)
+
+        def both(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+            assert self.both is not None
+            matrix, divergence = self.both(positions)
+            return factor * matrix, factor * divergence
+
+        return replace(
+            self,
+            matrix=scaled(self.matrix),
+            divergence=scaled(self.divergence),
+            both=None if self.both is None else both,
+            amplitude_drift=None if self.amplitude_drift is None else scaled(self.amplitude_drift),
+            eigenvalue_scale=factor * self.eigenvalue_scale,
+        )
+
     def noise_drift(self, positions: FloatArray) -> FloatArray:
         """Flux drift minus the given drift, (axes, points): -div D (Ito), 0 (isothermal), between (Stratonovich).
 
@@ -399,6 +422,21 @@ class MinibatchNoise(AbstractGradientNoise):
     def _words(self) -> str:
         words = "" if self.sampling == "replacement" else "without replacement "
         return f"minibatch {words}{super()._words()}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ScaledNoise(AbstractNoise):
+    """Another noise, of plain numbers, so many times as strong: D is multiplied with the factor."""
+
+    SCHEDULED: ClassVar[tuple[str, ...]] = ()
+
+    noise: AbstractNoise
+    factor: float
+
+    def diffusion_without_injected(self, landscape: Landscape, time: float) -> Diffusion:
+        """The other diffusion, injected noise included, times the factor."""
+        return self.noise.diffusion_in(landscape, time).times(self.factor)
 
 
 @functools.lru_cache(maxsize=64)  # a clock that is read at many times counts on from where it is

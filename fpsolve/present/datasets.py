@@ -63,6 +63,14 @@ def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     current = grid.shaped(rest.current)
     words, units = "probability current at rest", _current_units(grid)
     write_vector(file, "stationary_current", names, current, words, units, grid.variables)
+    if not rest.reversible:
+        words, drift = "irreversible drift, current over density at rest", grid.shaped(rest.irreversible_drift)
+        write_vector(file, "irreversible_drift", names, drift, words, "{axis}/time", grid.variables)
+    if (found := rest.quasi_potential) is not None:
+        units = "1" if found.noise == 1.0 else "loss"
+        write(file, "quasi_potential", names, grid.shaped(found.values), "quasi-potential", units)
+        write(file, "quasi_potential_error", names, grid.shaped(found.error), "error of the quasi-potential", units)
+        file.variables["quasi_potential"].attrs["noise"] = found.noise
 
 
 def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
