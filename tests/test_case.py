@@ -475,9 +475,7 @@ NOT_YET = [
     ("landscape.per_example_loss", '¶per_example_loss = "x"', LOSS, f"landscape.per_example_loss: {REMOVE}"),
     ("noise.kind", '¶kind = "minibatch"', 'kind = "constant"', 'noise.kind: "minibatch" is not available yet. '
      "Choose one of constant, tensor, amplitude, hessian."),
-    ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
     ("grid.axes", f'{AXIS}\n¶axes = {{ at = [0.0], directions = "hessian" }}', AXIS, f"grid.axes: {REMOVE}"),
-    ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
 ]  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.currents import current_density, detailed_balance, entropy_production
+from fpsolve.analyse.currents import CurrentParts, current_density, current_parts, detailed_balance, entropy_production
 from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.discretise.generator import Generator
 from fpsolve.model.fields import Field
@@ -25,13 +25,15 @@ class AtRest:
     """The density at rest of a problem.
 
     probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
-    density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
-    velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds.
+    density at cell centres, (axes, cells); parts: what it is made of; mean_current: its integral over the box, (axes,)
+    [length/time], the mean velocity; regions: occupation of each; observables: mean of each; reversible: detailed
+    balance holds.
     """
 
     probability: FloatArray
     density: FloatArray
     current: FloatArray
+    parts: CurrentParts = field(repr=False)
     mean_current: FloatArray
     mean: FloatArray
     covariance: FloatArray
@@ -79,6 +81,7 @@ def stationary(
         probability=probability,
         density=probability / grid.volumes,
         current=current,
+        parts=current_parts(generator.problem, probability),
         mean_current=current @ grid.box_volumes,
         mean=mean,
         covariance=covariance,

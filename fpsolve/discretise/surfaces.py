@@ -49,7 +49,7 @@ def _positions(grid: Grid, index: FloatArray) -> FloatArray:
 
 
 def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
-    """Where the line through (low, below <= 0) and (high, above >= 0) crosses zero; the high end where it lies on it."""
+    """Where the line through (low, below <= 0) and (high, above >= 0) crosses zero; the high end where it is zero."""
     share = np.divide(below, below - above, out=np.ones_like(below), where=above > below)
     return np.asarray(low + (high - low) * share)
 
