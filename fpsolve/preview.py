@@ -110,7 +110,7 @@ def _refuse_bad_motion(case: Case, table: EvolveTable, generator: Generator) -> 
         for text in getattr(table, key):
             _refuse_undefined(case.region(text, f"evolve.{key}").level, problem, f"evolve.{key}")
     grid, available = problem.grid, memory_of_machine()
-    each = 8.0 * grid.size * (2 + grid.dimensions)  # probability, density and current
+    each = 8.0 * grid.size * (2 + 4 * grid.dimensions)  # probability, density, current and its three parts
     if (table.saved + 1) * each > available:
         raise CaseError(
             "evolve.save" if table.times is None else "evolve.times",

@@ -465,8 +465,6 @@ def test_a_text_where_a_table_belongs(tmp_path):
 REMOVE = "it is not available yet. This version does not read it. Remove it."
 NOT_YET = [
     ("[momentum]", "¶[momentum]\nbeta = 0.9\n", "[stationary]", f"momentum: {REMOVE}"),
-    ("grid.domain", f'{AXIS}\n¶domain = "x < 1"', AXIS, f"grid.domain: {REMOVE}"),
-    ("walls.domain", '¶domain = "reflecting"', 'x = "reflecting"', f"walls.domain: {REMOVE}"),
 ]  # fmt: skip
 
 

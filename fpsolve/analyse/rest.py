@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
 
-from fpsolve.analyse.currents import current_density, detailed_balance, entropy_production
+from fpsolve.analyse.currents import CurrentParts, current_density, current_parts, detailed_balance, entropy_production
 from fpsolve.analyse.moments import mean_and_covariance, tail_mass
 from fpsolve.analyse.quasi_potential import QuasiPotential, quasi_potential
 from fpsolve.discretise.generator import Generator
@@ -26,14 +26,15 @@ class AtRest:
     """The density at rest of a problem.
 
     probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
-    density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
-    velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds.
-    quasi_potential: in the plane, where it is not the loss, if it was asked for.
+    density at cell centres, (axes, cells); parts: what it is made of; mean_current: its integral over the box, (axes,)
+    [length/time], the mean velocity; regions: occupation of each; observables: mean of each; reversible: detailed
+    balance holds. quasi_potential: in the plane, where it is not the loss, if it was asked for.
     """
 
     probability: FloatArray
     density: FloatArray
     current: FloatArray
+    parts: CurrentParts = field(repr=False)
     mean_current: FloatArray
     mean: FloatArray
     covariance: FloatArray
@@ -98,6 +99,7 @@ def stationary(
         probability=probability,
         density=probability / grid.volumes,
         current=current,
+        parts=current_parts(generator.problem, probability),
         mean_current=current @ grid.box_volumes,
         mean=mean,
         covariance=covariance,

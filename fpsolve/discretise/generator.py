@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
+from fpsolve.discretise.jumps import refuse_jumps
 from fpsolve.discretise.surfaces import entry_fractions
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
@@ -49,7 +50,8 @@ class Generator:
 
     @classmethod
     def of(cls, problem: Problem) -> Generator:
-        """The generator of a problem with its walls."""
+        """The generator of a problem with its walls. Raises CaseError where the diffusion jumps as it must not."""
+        refuse_jumps(problem)
         at_cells = sample_cells(problem)
         shape = local_shape(problem, at_cells)
         edges, exits = build_edges(problem, at_cells, shape)

@@ -159,7 +159,7 @@ class Problem:
             loss = landscape.loss
             extra = None if landscape.extra_drift is None else self._over_diffusion(landscape.extra_drift)
             return Exponent(lambda positions: -loss(positions) / temperature, extra)
-        if not self._has_constant_shape():
+        if not self.has_constant_shape:
             if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is None:
                 _refuse_stratonovich()
             return Exponent(None, self._flux_over_diffusion)
@@ -206,7 +206,8 @@ class Problem:
             raise CaseError("noise", found, required, self.diffusion.remedy)
         return matrices
 
-    def _has_constant_shape(self) -> bool:
+    @cached_property
+    def has_constant_shape(self) -> bool:
         """Whether D = f(x) M at every cell centre. In one dimension always.
 
         For a given amplitude under Stratonovich a constant shape of D is not enough (the amplitude may turn).

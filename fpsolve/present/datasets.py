@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpsolve.analyse.currents import current_parts
 from fpsolve.analyse.escape import Escape
 from fpsolve.analyse.motion import Motion
 from fpsolve.analyse.path import Path as ProbablePath
@@ -22,6 +23,13 @@ from fpsolve.analyse.witness import PROCESS_WORDS, Comparison, Witness
 from fpsolve.model.grid import FloatArray, Grid
 from fpsolve.model.initial import absorbed_name, in_one_piece
 from fpsolve.present.report import Report
+
+# Parts of the current in the result file: their names, and their words.
+CURRENT_PARTS = {
+    "drift": "part of the current from the Ito drift, mu p",
+    "diffusion": "part of the current from diffusion, -D grad p",
+    "noise_gradient": "part of the current from the noise gradient, -(div D) p",
+}
 
 
 def write_analyses(file: Any, report: Report) -> None:
@@ -63,6 +71,9 @@ def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     current = grid.shaped(rest.current)
     words, units = "probability current at rest", _current_units(grid)
     write_vector(file, "stationary_current", names, current, words, units, grid.variables)
+    for part, words in CURRENT_PARTS.items():
+        values = grid.shaped(getattr(rest.parts, part))
+        write_vector(file, f"stationary_current_{part}", names, values, f"{words}, at rest", units, grid.variables)
     if not rest.reversible:
         words, drift = "irreversible drift, current over density at rest", grid.shaped(rest.irreversible_drift)
         write_vector(file, "irreversible_drift", names, drift, words, "{axis}/time", grid.variables)
@@ -80,6 +91,7 @@ def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
     write(file, "density", along, grid.shaped(motion.density), "probability density", _density_units(grid))
     current = grid.shaped(np.moveaxis(motion.current, 1, 0))
     write_vector(file, "current", along, current, "probability current", _current_units(grid), grid.variables)
+    _write_current_parts(file, grid, motion)
     write_series(file, motion.steps, "steps", "SGD steps", "1")
     write_series(file, motion.mass, "mass", "probability inside", "1")
     _write_moments(file, grid, motion)
@@ -95,6 +107,18 @@ def _write_motion(file: Any, grid: Grid, motion: Motion) -> None:
     for prefix, words, units, series in groups:
         for name, values in series.items():
             write_series(file, values, f"{prefix}_{in_one_piece(name)}", f"{words} {name}", units or name)
+
+
+def _write_current_parts(file: Any, grid: Grid, motion: Motion) -> None:
+    """What the current is made of, one saved time after the other."""
+    series = {part: np.empty((grid.dimensions, motion.times.size, *grid.shape)) for part in CURRENT_PARTS}
+    for number, (time, probability) in enumerate(zip(motion.times, motion.probability, strict=True)):
+        parts = current_parts(motion.timeline.at(float(time)).problem, probability)
+        for part, values in series.items():
+            values[:, number] = grid.shaped(getattr(parts, part))
+    for part, values in series.items():
+        along = ("time", *grid.names)
+        write_vector(file, f"current_{part}", along, values, CURRENT_PARTS[part], _current_units(grid), grid.variables)
 
 
 def _write_moments(file: Any, grid: Grid, motion: Motion) -> None:
