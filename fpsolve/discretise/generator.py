@@ -165,7 +165,8 @@ class Generator:
         edges = self.edges
         crossing, outer, step = self._crossing(inside)
         only = np.zeros(outer.size, dtype=np.int64)
-        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,))
+        local = None if edges.local is None else _outward(edges.local[..., crossing], outer == edges.origin[crossing])
+        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,), local)
         cut = cut_exits(self.problem, self.shape, cuts)
         kept = self.exits.select(~inside[self.exits.cell])
         staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
@@ -218,6 +219,12 @@ class Generator:
             if other != axis:
                 values = values / across.widths.reshape(-1, *([1] * (grid.dimensions - 1 - other)))
         return values
+
+
+def _outward(local: FloatArray, forward: BoolArray) -> FloatArray:
+    """Weight and drift with which edges are followed from their origin, or else from their end, (2, edges)."""
+    weight = np.where(forward, local[0, 0], local[1, 0])
+    return np.array([weight, np.where(forward, local[0, 1], -local[1, 1])])
 
 
 def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:

@@ -27,6 +27,7 @@ from fpsolve.model.table import Table
 # Rows times cells: edges and error bars ask some ten to hundred times per cell, each row takes some 20 ns.
 EXACT_UP_TO = 3_000_000
 PARTS_OF_DATA = ("gradient_covariance", "examples", "sample", "diffusion", "table")
+ROUNDED_ZERO = 1e-14  # share of the trace by which rounding moves an eigenvalue that is zero
 SAME_DRIFT = 1e-2  # relative difference of a drift and a spline's gradient on coarse lattices
 PARTS_OF_TABLE = ("gradient_covariance", "examples", "diffusion")
 
@@ -246,8 +247,11 @@ def _mobility(given: ArrayLike | None, axes: int) -> FloatArray:
     return symmetric_matrix(given, axes, "landscape.mobility")
 
 
-def symmetric_matrix(given: ArrayLike, axes: int, where: str) -> FloatArray:
-    """A constant matrix, checked: numbers, (axes, axes), symmetric and positive definite. Raises CaseError."""
+def symmetric_matrix(given: ArrayLike, axes: int, where: str, *, singular: bool = False) -> FloatArray:
+    """A constant matrix, checked: numbers, (axes, axes), symmetric and positive definite. Raises CaseError.
+
+    singular: whether eigenvalues may be zero.
+    """
     try:
         matrix = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -262,7 +266,8 @@ def symmetric_matrix(given: ArrayLike, axes: int, where: str) -> FloatArray:
     if not np.allclose(matrix, matrix.T, rtol=1e-12, atol=0.0):
         raise CaseError(where, "it is not symmetric", "It must equal its transpose", "Mirror the upper triangle")
     smallest = float(np.linalg.eigvalsh(matrix)[0])
-    if smallest <= 0.0:
+    if smallest <= 0.0 and not (singular and smallest >= -ROUNDED_ZERO * np.trace(matrix)):
         remedy = "Raise the diagonal or lower the off-diagonal entries"
-        raise CaseError(where, f"it has the eigenvalue {smallest:g}", "It must be positive definite", remedy)
+        required = "No eigenvalue may be negative" if singular else "It must be positive definite"
+        raise CaseError(where, f"it has the eigenvalue {smallest:g}", required, remedy)
     return matrix
