@@ -20,6 +20,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.inertia import Inertia
 from fpsolve.model.sample import MeanField, Sample
 from fpsolve.model.splines import lattice, nodes_of
 from fpsolve.model.table import Table
@@ -77,6 +78,7 @@ class Landscape:
     sample: Sample | None
     diffusion: Field | None
     table: Table | None
+    inertia: Inertia | None = None  # in phase space; see `momentum`
 
     def __init__(
         self,
