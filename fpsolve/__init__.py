@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fpsolve.model.initial import Density, Gaussian, Point, Saved, Uniform
     from fpsolve.model.landscape import Landscape
     from fpsolve.model.maps import Refinement
+    from fpsolve.model.momentum import Momentum
     from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, MinibatchNoise, TensorNoise
     from fpsolve.model.problem import Problem
     from fpsolve.model.region import Region
@@ -50,6 +51,7 @@ _HOMES = {
     "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Saved", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
     "fpsolve.model.maps": ("Refinement",),
+    "fpsolve.model.momentum": ("Momentum",),
     "fpsolve.model.noise": ("AmplitudeNoise", "ConstantNoise", "HessianNoise", "MinibatchNoise", "TensorNoise"),
     "fpsolve.model.problem": ("Problem",),
     "fpsolve.model.region": ("Region",),
@@ -78,6 +80,7 @@ __all__ = [
     "HessianNoise",
     "Landscape",
     "MinibatchNoise",
+    "Momentum",
     "Point",
     "Problem",
     "Refinement",

@@ -12,6 +12,8 @@ crosses an absorbing surface makes an *exit*, cut where it crosses. Along an edg
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias, final
@@ -19,15 +21,17 @@ from typing import Any, TypeAlias, final
 import numpy as np
 
 from fpsolve.discretise import kernels
+from fpsolve.discretise.degenerate import Departures, blocked
 from fpsolve.discretise.exponents import LocalShape, Sample, exponents
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.surfaces import cuts_at_domain, first_outside, stays_inside
 from fpsolve.errors import CaseError
 from fpsolve.model.domain import NAME
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray, in_pieces, pieces
-from fpsolve.model.problem import Problem
+from fpsolve.model.problem import VANISHING, Problem
 from fpsolve.model.symmetric import solved
 
+LOG_VANISHING = -math.log(VANISHING)
 EDGES_AT_A_TIME = 2**15  # what is known about so many edges stays in the processor's cache
 TARGET, DOMAIN = -1, -2  # in place of the axis of a wall
 
@@ -39,7 +43,9 @@ class Edges:
 
     origin, end: flat cell numbers, (edges,); kind: row of `offsets`, (edges,); offsets: (kinds, axes), in cells,
     from origin to end; weight: mean weight of the decomposition [1/time]; exponent: Z; forward, backward: rates
-    [1/time], non-negative. unresolved: edges whose exponent did not stop changing under refinement.
+    [1/time], non-negative. unresolved: edges whose exponent did not stop changing under refinement. local: weight and
+    drift with which the origin is left, and the end, (2, 2, edges), both counted from origin to end [1/time], where
+    edges have no exponents (then it is ln(forward / backward)), else None; see `degenerate`.
     """
 
     origin: IntArray
@@ -51,6 +57,7 @@ class Edges:
     forward: FloatArray
     backward: FloatArray
     unresolved: int
+    local: FloatArray | None = None
 
     def select(self, kept: BoolArray | slice) -> Edges:
         """The edges of a mask, or some in a row."""
@@ -63,6 +70,7 @@ class Edges:
             exponent=self.exponent[kept],
             forward=self.forward[kept],
             backward=self.backward[kept],
+            local=None if self.local is None else self.local[..., kept],
         )
 
     @property
@@ -78,7 +86,8 @@ class Exits:
 
     cell: (exits,); displacement: (exits, axes), the whole edge in cells; fraction: the part of it up to the
     surface, in (0, 1]; rate [1/time]; axis: of the wall, TARGET for a target, DOMAIN for the surface of the domain;
-    gate: row of `gates`, the names of the surfaces ("x_max", or the name of the region); unresolved: as for Edges.
+    gate: row of `gates`, the names of the surfaces ("x_max", or the name of the region); unresolved: as for Edges;
+    local: weight and drift with which the cell is left, (2, exits), nan for exits that have an exponent.
     """
 
     cell: IntArray
@@ -89,6 +98,7 @@ class Exits:
     gate: IntArray
     gates: tuple[str, ...]
     unresolved: int
+    local: FloatArray
 
     def select(self, kept: BoolArray) -> Exits:
         """The exits of a mask."""
@@ -100,6 +110,7 @@ class Exits:
             rate=self.rate[kept],
             axis=self.axis[kept],
             gate=self.gate[kept],
+            local=self.local[:, kept],
         )
 
     def joined(self, other: Exits) -> Exits:
@@ -113,13 +124,17 @@ class Exits:
             np.concatenate([self.gate, other.gate + len(self.gates)]),
             self.gates + other.gates,
             self.unresolved + other.unresolved,
+            np.concatenate([self.local, other.local], axis=1),
         )
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Where edges are to be cut; as Exits, with a weight in place of the rate."""
+    """Where edges are to be cut; as Exits, with a weight in place of the rate.
+
+    local: weight and drift with which cells are left, (2, cuts); nan or None as for Edges.
+    """
 
     cell: IntArray
     displacement: IntArray
@@ -128,6 +143,19 @@ class Cuts:
     axis: IntArray
     gate: IntArray
     gates: tuple[str, ...]
+    local: FloatArray | None = None
+
+    def joined(self, other: Cuts) -> Cuts:
+        """These and others, gates side by side; neither has a weight and a drift of its own yet."""
+        return Cuts(
+            np.concatenate([self.cell, other.cell]),
+            np.concatenate([self.displacement, other.displacement]),
+            np.concatenate([self.fraction, other.fraction]),
+            np.concatenate([self.weight, other.weight]),
+            np.concatenate([self.axis, other.axis]),
+            np.concatenate([self.gate, other.gate + len(self.gates)]),
+            self.gates + other.gates,
+        )
 
 
 # Origin, end and mean weight of edges, (n,) each.
@@ -140,24 +168,41 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     An edge's weight is the mean of its two cells' weights for that offset; weights of one cell only would be
     first order where the diffusion varies. at_cells, shape: of this problem, see exponents.
     """
+    if not problem.is_degenerate:
+        edges, cuts = _edges_and_cuts(problem, lattice(problem), every=False)
+        edges, fitted = _with_rates(problem, at_cells, shape, edges)
+        exits = cut_exits(problem, shape, cuts)
+        if fitted and np.isnan(exits.local).all():
+            return edges, exits
+    departures = Departures.of(problem)
+    found = zip(departures.offsets, departures.weight, strict=True)
+    edges, cuts = _edges_and_cuts(problem, found, every=True)
+    cuts = replace(cuts, local=departures.leaving(cuts.cell, cuts.displacement))
+    return _with_departures(problem, edges, departures), cut_exits(problem, shape, cuts)
+
+
+def _edges_and_cuts(problem: Problem, found: Iterable[tuple[IntArray, FloatArray]], every: bool) -> tuple[Edges, Cuts]:
+    """Edges without rates, and where those that leave through absorbing walls are cut.
+
+    found: offsets and weights; every: whether edges along the axes need no weight (the drift may follow them).
+    """
     offsets, inner, outer, times = [], [], [], np.zeros(problem.grid.size, dtype=np.int64)
     open_ = not problem.grid.closed or (problem.grid.domain is not None and problem.grid.domain.wall == "absorbing")
-    for offset, weights in lattice(problem):
+    for offset, weights in found:
+        straight = every and np.abs(offset).sum() == 1
         offsets.append(offset)
-        inner.append(_pairs(problem.grid, offset, weights, times))
-        outer += [] if not open_ else [_leaving(problem, sign * offset, weights) for sign in (1, -1)]
+        inner.append(_pairs(problem.grid, offset, weights, straight, times))
+        outer += [_leaving(problem, sign * offset, weights, straight) for sign in ((1, -1) if open_ else ())]
     edges = _merged(np.array(offsets), inner, times)
     cuts: list[Cuts] = []
     beyond = [np.concatenate(column) for column in zip(*outer, strict=True)] if outer else []
     if problem.grid.domain is not None:
         edges, beyond, cuts = _within_domain(problem.grid, edges, beyond)
-    edges = _with_rates(problem, at_cells, shape, edges)
     cuts = cuts if problem.grid.closed else [_wall_cuts(problem, *beyond), *cuts]
-    exits = [cut_exits(problem, shape, some) for some in cuts]
-    if not exits:
+    if not cuts:
         nothing, nowhere = np.zeros(0, dtype=np.int64), np.zeros((0, problem.grid.dimensions), dtype=np.int64)
-        return edges, Exits(nothing, nowhere, np.zeros(0), np.zeros(0), nothing, nothing, (), 0)
-    return edges, reduce(Exits.joined, exits)
+        return edges, Cuts(nothing, nowhere, np.zeros(0), np.zeros(0), nothing, nothing, ())
+    return edges, reduce(Cuts.joined, cuts)
 
 
 def _within_domain(grid: Grid, edges: Edges, beyond: list[Any]) -> tuple[Edges, list[Any], list[Cuts]]:
@@ -186,13 +231,13 @@ def _within_domain(grid: Grid, edges: Edges, beyond: list[Any]) -> tuple[Edges, 
     return edges.select(stays), beyond, [Cuts(cells, displacement, fraction, weight, gate + DOMAIN, gate, (NAME,))]
 
 
-def _pairs(grid: Grid, offset: IntArray, weights: FloatArray, times: IntArray) -> Pairs:
-    """The edges along one offset; times: (cells,), their number is added to."""
+def _pairs(grid: Grid, offset: IntArray, weights: FloatArray, every: bool, times: IntArray) -> Pairs:
+    """The edges along one offset, every one or those with a weight; times: (cells,), their number is added to."""
     origin, end, mean = np.empty(grid.size, np.int64), np.empty(grid.size, np.int64), np.empty(grid.size)
     more = 3 - grid.dimensions
     moved, box = np.append(offset, np.zeros(more, np.int64)), np.array(grid.shape + (1,) * more)
     periodic = np.array([axis.periodic for axis in grid.axes] + [False] * more)
-    count = kernels.pairs(weights, moved, box, periodic, origin, end, mean, times)
+    count = kernels.pairs(weights, moved, box, periodic, every, origin, end, mean, times)
     return origin[:count], end[:count], mean[:count]
 
 
@@ -206,19 +251,25 @@ def _merged(offsets: IntArray, pairs: list[Pairs], times: IntArray) -> Edges:
     return Edges(origin, end, kind, offsets, weight, exponent, forward, backward, 0)
 
 
-def _leaving(problem: Problem, offset: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+def _leaving(
+    problem: Problem, offset: IntArray, weights: FloatArray, every: bool
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Cell, offset and weight where an offset leaves the box."""
-    cells = np.flatnonzero(~problem.grid.neighbours(offset)[1] & (weights > 0.0))
+    cells = np.flatnonzero(~problem.grid.neighbours(offset)[1] & (every | (weights > 0.0)))
     return cells, np.repeat(offset[None, :], cells.size, axis=0), weights[cells]
 
 
-def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> Edges:
-    """The edges with exponents and rates, and weights midway; these are filled in, some edges at a time."""
-    blocks = pieces(edges.origin.size, EDGES_AT_A_TIME)
-    unresolved = sum(_fill_rates(problem, at_cells, shape, edges.select(block)) for block in blocks)
+def _with_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> tuple[Edges, bool]:
+    """The edges with exponents and rates, and weights midway; and whether every edge has an exponent."""
+    blocks, unresolved = pieces(edges.origin.size, EDGES_AT_A_TIME), 0
+    for block in blocks:  # they are filled in, some edges at a time
+        found = _fill_rates(problem, at_cells, shape, edges.select(block))
+        if found is None:
+            return edges, False
+        unresolved += found
     if problem.grid.parts is not None:
         _count_shares(problem.grid.parts.shares, edges)
-    return replace(edges, unresolved=unresolved)
+    return replace(edges, unresolved=unresolved), True
 
 
 def _count_shares(shares: FloatArray, edges: Edges) -> None:
@@ -232,16 +283,39 @@ def _count_shares(shares: FloatArray, edges: Edges) -> None:
     edges.exponent[:] += np.log(end / origin)
 
 
-def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> int:
-    """Fill in exponents, weights and rates; returns how many exponents are not resolved."""
+def _with_departures(problem: Problem, edges: Edges, departures: Departures) -> Edges:
+    """The edges with rates of the cells that are left; those that nothing follows are left out."""
+    origin, end, kind = edges.origin, edges.end, edges.kind
+    local = departures.along(kind, origin, end)
+    start = problem.grid.index_of(origin).astype(np.float64)
+    none, drift = blocked(problem, start, departures.offsets[kind].T.astype(np.float64))
+    local[:, 0] = np.where(none, 0.0, local[:, 0])
+    local[:, 1] = np.where(none, drift, local[:, 1])
+    kernels.departing(local[0, 0], local[0, 1], edges.forward)
+    kernels.departing(local[1, 0], -local[1, 1], edges.backward)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        edges.exponent[:] = np.log(edges.forward / edges.backward)
+    if problem.grid.parts is not None:
+        _count_shares(problem.grid.parts.shares, edges)
+    moving = (edges.forward > 0.0) | (edges.backward > 0.0)
+    return replace(edges, local=local).select(moving)
+
+
+def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Edges) -> int | None:
+    """Fill in exponents, weights and rates; returns how many exponents are not resolved, None where some are none."""
     origin, end = edges.origin, edges.end
     start, step = np.empty((2, problem.grid.dimensions, origin.size))
     kernels.segments(origin, edges.kind, edges.offsets, np.array(problem.grid.shape), start, step)
-    whole, half, unresolved = exponents(problem, start, step, (at_cells, origin, end))
+    with np.errstate(invalid="ignore"):  # where D has no inverse
+        whole, half, unresolved = exponents(problem, start, step, (at_cells, origin, end))
+    if not np.isfinite(whole + half).all():
+        return None
     rise = np.zeros_like(whole)
     if not _has_equal_lengths(problem):
         first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
         middle = _log_lengths(problem, start + 0.5 * step, step)
+        if not (middle - np.minimum(first, last) < LOG_VANISHING).all():
+            return None
         edges.weight[:] *= _within_e(2.0 / (np.exp(middle - first) + np.exp(middle - last)))
         rise = last - first
     edges.exponent[:] = whole
@@ -281,10 +355,43 @@ def _wall_cuts(problem: Problem, cells: IntArray, displacement: IntArray, weight
 
 
 def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
-    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own shape)."""
+    """Exits from cuts: rate = weight / fraction * conductance of the part up to the cut (the cell's own shape).
+
+    Where there is no exponent: by the weight and the drift of the cell, see `degenerate`.
+    """
+    fitted = np.ones(cuts.cell.size, dtype=np.bool_) if cuts.local is None else np.isnan(cuts.local[0])
+    rate, unresolved = np.full(cuts.cell.size, np.nan), 0
+    if fitted.any():
+        some = replace(
+            cuts,
+            cell=cuts.cell[fitted],
+            displacement=cuts.displacement[fitted],
+            fraction=cuts.fraction[fitted],
+            weight=cuts.weight[fitted],
+            axis=cuts.axis[fitted],
+        )
+        rate[fitted], unresolved = _cut_rates(problem, shape, some)
+    local = np.full((2, rate.size), np.nan) if cuts.local is None else cuts.local.copy()
+    missing = fitted & np.isnan(rate)
+    if missing.any():
+        local[:, missing] = Departures.of(problem).leaving(cuts.cell[missing], cuts.displacement[missing])
+    loose = ~np.isnan(local[0])
+    own = np.empty(int(loose.sum()))
+    kernels.departing(local[0, loose] / cuts.fraction[loose], local[1, loose], own)
+    rate[loose] = own
+    if not np.isfinite(rate).all():
+        _refuse_rates(problem, int(cuts.cell[np.argmin(np.isfinite(rate))]))
+    if problem.grid.parts is not None:
+        rate /= problem.grid.parts.shares[cuts.cell]
+    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved, local)
+
+
+def _cut_rates(problem: Problem, shape: LocalShape, cuts: Cuts) -> tuple[FloatArray, int]:
+    """Rates by exponents, nan where there is none, and how many of these are not resolved."""
     start = problem.grid.index_of(cuts.cell).astype(np.float64)
     steps = cuts.displacement.T * cuts.fraction
-    whole, half, unresolved = exponents(problem, start, steps)
+    with np.errstate(invalid="ignore"):  # where D has no inverse
+        whole, half, unresolved = exponents(problem, start, steps)
     # The weight is that of the whole edge midway, or where there is nothing beyond the surface, that of the cell.
     known = start + np.where(cuts.axis == TARGET, 0.5, 0.0) * cuts.displacement.T
     first, wanted, last = (_log_lengths(problem, start + part * steps, steps) for part in (0.0, 0.5, 1.0))
@@ -292,11 +399,10 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     local = _local(shape, cuts.cell, cuts.cell, steps, whole, last - first)
     rate, back = np.empty((2, weight.size))
     bad = kernels.rates(weight, whole, half, *local, rate, back)
-    if bad >= 0:
+    found = np.isfinite(whole + half) & (np.maximum(wanted, last) - first < LOG_VANISHING)
+    if bad >= 0 and found[bad]:
         _refuse_rates(problem, int(cuts.cell[bad]))
-    if problem.grid.parts is not None:
-        rate /= problem.grid.parts.shares[cuts.cell]
-    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved)
+    return np.where(found, rate, np.nan), unresolved
 
 
 def _log_lengths(problem: Problem, index: FloatArray, steps: FloatArray) -> FloatArray:

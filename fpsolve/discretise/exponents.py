@@ -76,10 +76,13 @@ def _density_sample(problem: Problem, index: FloatArray) -> Sample:
         widths = grid.spacings[:, None] if grid.even else grid.stretch(index)
         return grid.turned(exponent.remainder(grid.positions(index))) * widths
 
-    return Sample(
+    found = Sample(
         None if exponent.potential is None else in_pieces(potential, index),
         None if exponent.remainder is None else in_pieces(slope, index),
     )
+    if problem.is_degenerate and found.potential is not None:
+        found.potential[~np.isfinite(found.potential)] = np.nan
+    return found
 
 
 def sample_cells(problem: Problem) -> Sample:
@@ -214,6 +217,7 @@ def _shape(grid: Grid, at_cells: Sample) -> tuple[FloatArray, FloatArray]:
     if at_cells.potential is not None:
         slope += grid.differences(at_cells.potential)
     hessian = grid.differences(slope)
+    hessian[~np.isfinite(hessian)] = 0.0  # beside cells where D has no inverse
     return slope, absolute(hessian, out=hessian)
 
 

@@ -21,6 +21,7 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
 from fpsolve.discretise.jumps import refuse_jumps
+from fpsolve.discretise.phase_space import build_phase_edges, has_equilibrium
 from fpsolve.discretise.surfaces import entry_fractions
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
@@ -51,6 +52,9 @@ class Generator:
     @classmethod
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls. Raises CaseError where the diffusion jumps as it must not."""
+        if has_equilibrium(problem):
+            edges, exits, shape = build_phase_edges(problem)
+            return cls(problem, shape, edges, exits, problem.grid.active)
         refuse_jumps(problem)
         at_cells = sample_cells(problem)
         shape = local_shape(problem, at_cells)
@@ -184,7 +188,8 @@ class Generator:
         edges = self.edges
         crossing, outer, step = self._crossing(inside)
         only = np.zeros(outer.size, dtype=np.int64)
-        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,))
+        local = None if edges.local is None else _outward(edges.local[..., crossing], outer == edges.origin[crossing])
+        cuts = Cuts(outer, step.T.astype(np.int64), fraction, edges.weight[crossing], only - 1, only, (gate,), local)
         cut = cut_exits(self.problem, self.shape, cuts)
         kept = self.exits.select(~inside[self.exits.cell])
         staying = edges.select(~inside[edges.origin] & ~inside[edges.end])
@@ -237,3 +242,9 @@ class Generator:
             if other != axis:
                 values = values / across.widths.reshape(-1, *([1] * (grid.dimensions - 1 - other)))
         return values
+
+
+def _outward(local: FloatArray, forward: BoolArray) -> FloatArray:
+    """Weight and drift with which edges are followed from their origin, or else from their end, (2, edges)."""
+    weight = np.where(forward, local[0, 0], local[1, 0])
+    return np.array([weight, np.where(forward, local[0, 1], -local[1, 1])])

@@ -79,10 +79,11 @@ def conductances(whole, half, curvature, circulating):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def pairs(weights, offset, shape, periodic, origin, end, mean, times):  # type: ignore[no-untyped-def]
+def pairs(weights, offset, shape, periodic, every, origin, end, mean, times):  # type: ignore[no-untyped-def]
     """Fill origin, end and mean weight of the edges along one offset, sorted by origin; returns their number.
 
-    offset, shape, periodic: of three axes; times: (cells,), is raised by the number of edges with that origin.
+    offset, shape, periodic: of three axes; every: whether edges without weight count; times: (cells,), is raised by the
+    number of edges with that origin.
     """
     count = cell = 0
     for i in range(shape[0]):
@@ -94,7 +95,7 @@ def pairs(weights, offset, shape, periodic, origin, end, mean, times):  # type: 
                 if a >= 0 and b >= 0 and c >= 0:
                     other = (a * shape[1] + b) * shape[2] + c
                     weight = 0.5 * (weights[cell] + weights[other])
-                    if weight > 0.0 and other != cell:
+                    if (every or weight > 0.0) and other != cell:
                         origin[count], end[count], mean[count] = cell, other, weight
                         times[cell] += 1
                         count += 1
@@ -166,6 +167,21 @@ def rates(weight, whole, half, curvature, circulating, forward, backward):  # ty
         if bad < 0 and not math.isfinite(forward[edge] + backward[edge]):
             bad = edge
     return bad
+
+
+@njit(cache=True)
+def drifting(weight, drift):  # type: ignore[no-untyped-def]
+    """Weight B(-drift / weight), the rate along an offset; its limit max(drift, 0) where the weight vanishes."""
+    if abs(drift) >= 700.0 * weight:
+        return max(drift, 0.0)
+    return weight * bernoulli(abs(drift / weight)) + max(drift, 0.0)
+
+
+@njit(cache=True)
+def departing(weight, drift, out):  # type: ignore[no-untyped-def]
+    """Fill the rates out (n,) with which offsets of these weights and drifts are followed."""
+    for entry in range(weight.size):
+        out[entry] = drifting(weight[entry], drift[entry])
 
 
 @njit(cache=True)

@@ -9,13 +9,15 @@ from typing import final
 
 import numpy as np
 
-from fpsolve.discretise.selling import LONGEST_OFFSET, Lattice, selling
+from fpsolve.discretise.selling import LONGEST_OFFSET, Lattice, longest_offsets, selling
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
 
 # Shares of a trace below these are rounding: nothing to give back, and no flow across.
 NOTHING_RETURNED = 1e-12
 NO_FLOW = 1e-14
+LONGEST_EXACT = 4  # cells, of an offset that stands for a D without inverse
+WIDENED = 4.0  # over the cells along an axis: the share by which other ones are widened; see `index_tensors`
 LONGEST_FAR = 8.0  # cells, of an offset far out on an infinite axis
 
 
@@ -47,12 +49,7 @@ def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
     offsets would follow a tensor: its diagonal is taken there.
     """
     grid = problem.grid
-    alike = grid.even and problem.diffusion.constant is not None
-    widths = grid.spacings[:, None] if alike else grid.stretch()
-    tensors = problem.diffusion_along_axes[..., :1] if alike else problem.diffusion_along_axes
-    scaled = tensors / (widths[:, None] * widths)
-    if not grid.even:
-        scaled = _without_far_skew(grid, scaled)
+    scaled = index_tensors(problem)
     closed = [axis.cells == 1 and axis.walls == ("reflecting", "reflecting") for axis in grid.axes]
     wide = [number for number, thin in enumerate(closed) if not thin] or [0]
     strands = _strands(grid, np.arange(grid.size), _without_flow(scaled, wide), tuple(wide), along_wall=False)
@@ -61,6 +58,28 @@ def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
         for part in parts:
             weights[part.cells if part.cells.size < grid.size else slice(None)] += part.weights
         yield np.array(offset), weights
+
+
+def index_tensors(problem: Problem) -> FloatArray:
+    """D in index units as the lattice is given it [1/time], (axes, axes, cells), or (axes, axes, 1) if all are alike.
+
+    A D without inverse whose directions have no short offsets is given a little more in all of them, so that the longest
+    offset grows as the root of the number of cells: an error of first order.
+    """
+    grid = problem.grid
+    alike = grid.even and problem.diffusion.constant is not None
+    widths = grid.spacings[:, None] if alike else grid.stretch()
+    tensors = problem.diffusion_along_axes[..., :1] if alike else problem.diffusion_along_axes
+    scaled = tensors / (widths[:, None] * widths)
+    if not grid.even:
+        scaled = _without_far_skew(grid, scaled)
+    if not problem.is_degenerate:
+        return scaled
+    (singular,) = np.nonzero(problem.singular_cells[: scaled.shape[-1]])
+    long = singular[longest_offsets(scaled[..., singular]) > LONGEST_EXACT]
+    more = np.eye(len(scaled))[..., None] * np.einsum("iip->p", scaled[..., long]) * (WIDENED / max(grid.shape))
+    scaled[..., long] += more
+    return scaled
 
 
 def _without_flow(tensors: FloatArray, kept: list[int]) -> FloatArray:

@@ -50,10 +50,8 @@ def selling(cells: IntArray, tensors: FloatArray, diagonal_instead: bool = False
     Where a tensor is too anisotropic for the grid, its diagonal is taken instead if that will do, else a CaseError
     is raised.
     """
-    axes, _, count = tensors.shape
-    padded = np.zeros((count, 3, 3))
-    padded[:, range(axes, 3), range(axes, 3)] = np.trace(tensors)[:, None] / axes
-    padded[:, :axes, :axes] = np.moveaxis(tensors, -1, 0)
+    axes = len(tensors)
+    padded = _padded(tensors)
     smallest = SMALLEST_SHARE * np.trace(tensors)[:, None]
     offsets, weights = _decompose(padded)
     lengths = np.abs(offsets * (weights > smallest)[..., None]).max(axis=(1, 2), initial=0)
@@ -65,6 +63,21 @@ def selling(cells: IntArray, tensors: FloatArray, diagonal_instead: bool = False
     kept = (weights > smallest) & ~offsets[:, :, axes:].any(axis=2)
     rows, columns = np.nonzero(kept)
     return Lattice(cells[rows], np.ascontiguousarray(offsets[rows, columns, :axes].T), weights[rows, columns])
+
+
+def longest_offsets(tensors: FloatArray) -> IntArray:
+    """The longest offset of each of some tensors (axes, axes, cells), (cells,) [cells]."""
+    offsets, weights = _decompose(_padded(tensors))
+    counts = (weights > SMALLEST_SHARE * np.trace(tensors)[:, None])[..., None]
+    return np.asarray(np.abs(offsets * counts).max(axis=(1, 2), initial=0))
+
+
+def _padded(tensors: FloatArray) -> FloatArray:
+    axes, _, count = tensors.shape
+    padded = np.zeros((count, 3, 3))
+    padded[:, range(axes, 3), range(axes, 3)] = np.trace(tensors)[:, None] / axes
+    padded[:, :axes, :axes] = np.moveaxis(tensors, -1, 0)
+    return padded
 
 
 def _refuse(longest: int) -> None:

@@ -21,6 +21,7 @@ from fpsolve.model.data import Data, Given
 from fpsolve.model.fields import Field, Source, field
 from fpsolve.model.frame import Frame
 from fpsolve.model.grid import FloatArray, Grid
+from fpsolve.model.inertia import Inertia
 from fpsolve.model.sample import MeanField, Sample
 from fpsolve.model.splines import lattice, nodes_of
 from fpsolve.model.table import Table
@@ -30,6 +31,7 @@ EXACT_UP_TO = 3_000_000
 FEW_CELLS = 24  # along an axis, for a first look
 SECONDS_PER_ROW = 5e-8  # and cell, on one thread
 PARTS_OF_DATA = ("gradient_covariance", "examples", "sample", "diffusion", "table")
+ROUNDED_ZERO = 1e-14  # share of the trace by which rounding moves an eigenvalue that is zero
 SAME_DRIFT = 1e-2  # relative difference of a drift and a spline's gradient on coarse lattices
 PARTS_OF_TABLE = ("gradient_covariance", "examples", "diffusion")
 
@@ -79,6 +81,7 @@ class Landscape:
     sample: Sample | None
     diffusion: Field | None
     table: Table | None
+    inertia: Inertia | None = None  # in phase space; see `momentum`
 
     def __init__(
         self,
@@ -285,8 +288,11 @@ def _mobility(given: ArrayLike | None, axes: int) -> FloatArray:
     return symmetric_matrix(given, axes, "landscape.mobility")
 
 
-def symmetric_matrix(given: ArrayLike, axes: int, where: str) -> FloatArray:
-    """A constant matrix, checked: numbers, (axes, axes), symmetric and positive definite. Raises CaseError."""
+def symmetric_matrix(given: ArrayLike, axes: int, where: str, *, singular: bool = False) -> FloatArray:
+    """A constant matrix, checked: numbers, (axes, axes), symmetric and positive definite. Raises CaseError.
+
+    singular: whether eigenvalues may be zero.
+    """
     try:
         matrix = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -301,7 +307,8 @@ def symmetric_matrix(given: ArrayLike, axes: int, where: str) -> FloatArray:
     if not np.allclose(matrix, matrix.T, rtol=1e-12, atol=0.0):
         raise CaseError(where, "it is not symmetric", "It must equal its transpose", "Mirror the upper triangle")
     smallest = float(np.linalg.eigvalsh(matrix)[0])
-    if smallest <= 0.0:
+    if smallest <= 0.0 and not (singular and smallest >= -ROUNDED_ZERO * np.trace(matrix)):
         remedy = "Raise the diagonal or lower the off-diagonal entries"
-        raise CaseError(where, f"it has the eigenvalue {smallest:g}", "It must be positive definite", remedy)
+        required = "No eigenvalue may be negative" if singular else "It must be positive definite"
+        raise CaseError(where, f"it has the eigenvalue {smallest:g}", required, remedy)
     return matrix

@@ -196,7 +196,8 @@ class ConstantNoise(AbstractNoise):
             )
             raise CaseError("noise", f"{found} given", "Constant noise needs exactly one of them", "")
         if self.diffusion is not None:
-            return _constant(symmetric_matrix(self.diffusion, axes, "noise.diffusion"), "constant diffusion")
+            constant = symmetric_matrix(self.diffusion, axes, "noise.diffusion", singular=True)
+            return _constant(constant, "constant diffusion")
         temperature = self.number("temperature")
         return _constant(temperature * landscape.mobility, f"temperature {temperature:g}{self._words()}")
 
@@ -220,7 +221,7 @@ class TensorNoise(AbstractNoise):
             given = field(self.diffusion, (axes, axes), landscape.variables, landscape.parameters, where, timed=True)
         matrix, changes = given.at(time), given.depends_on_time
         if matrix.is_constant:
-            constant = symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, where)
+            constant = symmetric_matrix(matrix(np.zeros((axes, 1)))[..., 0], axes, where, singular=True)
             return replace(_constant(constant, f"tensor{self._words()}"), depends_on_time=changes)
         words = f"tensor{self._words()}, {CONVENTION_WORDS[self.convention]}"
         return Diffusion(matrix, _divergence(matrix), self.convention, words, depends_on_time=changes)

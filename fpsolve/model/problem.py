@@ -15,19 +15,24 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import generate_binary_structure, maximum_filter
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
-from fpsolve.model.grid import FloatArray, Grid, in_pieces
+from fpsolve.model.grid import BoolArray, FloatArray, Grid, in_pieces
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import NOISE_GRADIENT_SHARE, AbstractNoise, Diffusion
 from fpsolve.model.region import Region
 from fpsolve.model.schedule import Course
-from fpsolve.model.symmetric import is_positive_definite, solved
+from fpsolve.model.symmetric import is_positive_definite, is_singular, solved
 from fpsolve.model.table import Table
 
 # Two shapes of a matrix count as one when their entries agree to this share of the trace (rounding of D's formulas).
 SAME_SHAPE = 1e-12
+# An eigenvalue of D below minus this share of the trace is negative, not a rounded zero.
+NEGATIVE = 1e-12
+# D vanishes where it is below this share of what it is one cell further, or half a cell.
+VANISHING = 1e-12
 
 PointFunction = Callable[[FloatArray], FloatArray]
 
@@ -52,8 +57,10 @@ class Problem:
     Where the drift or the noise change in time, this is the problem as it is at one time: `landscape` and `noise` are
     those of that time; `at` tells of others, `course` what the numbers of the noise do.
 
+    D may vanish, in some directions or in all: what moves there is the drift alone.
+
     Raises CaseError when they do not fit together, or when a field is not finite, the diffusion not symmetric
-    or not positive definite at a cell centre, or a field not periodic along a periodic axis.
+    or not positive semidefinite at a cell centre, or a field not periodic along a periodic axis.
     """
 
     landscape: Landscape
@@ -127,11 +134,32 @@ class Problem:
         """The region of a condition such as 'x > 0.8', named after it."""
         return Region.parse(condition, condition, self.landscape.variables, self.landscape.parameters, where)
 
+    def ito_drift(self, positions: FloatArray) -> FloatArray:
+        """The drift of the Ito equation [length/time], (axes, points): flux drift + div D."""
+        if self.diffusion.constant is not None or self.diffusion.convention == "ito":
+            return self.landscape.drift(positions)
+        return self.flux_drift(positions) + self.diffusion.divergence(positions)
+
+    @cached_property
+    def singular_cells(self) -> BoolArray:
+        """Cells at whose centre D has no inverse, (cells,), up to rounding of D and of the centre."""
+        if (constant := self.diffusion.constant) is not None:
+            return np.full(self.grid.size, is_singular(constant[..., None])[0])
+        sizes = self.grid.shaped(np.einsum("iip->p", self.diffusion_at_cells))
+        modes = ["wrap" if axis.periodic else "nearest" for axis in self.grid.axes]
+        around = maximum_filter(sizes, footprint=generate_binary_structure(sizes.ndim, 1), mode=modes)
+        return is_singular(self.diffusion_at_cells) | (sizes <= VANISHING * around).ravel()
+
+    @cached_property
+    def is_degenerate(self) -> bool:
+        """Whether D has no inverse at some cell centre."""
+        return bool(self.singular_cells.any())
+
     @cached_property
     def temperature(self) -> float | None:
         """T where D = T * mobility is constant and the drift has a loss; else None."""
         matrix = self.diffusion.constant
-        if matrix is None or self.landscape.loss is None:
+        if matrix is None or self.landscape.loss is None or self.is_degenerate:
             return None
         ratio = np.linalg.solve(self.landscape.mobility, matrix)
         temperature = float(ratio[0, 0])
@@ -144,7 +172,7 @@ class Problem:
     @cached_property
     def is_reversible(self) -> bool:
         """Whether the equilibrium is known in closed form: beta is the gradient of a known potential."""
-        return self.exponent.remainder is None
+        return self.exponent.remainder is None and not self.is_degenerate
 
     @cached_property
     def exponent(self) -> Exponent:
@@ -153,6 +181,8 @@ class Problem:
         D = T M, drift = -M grad L + f:  potential -L/T,      remainder D^-1 f
         D = f(x) M with constant M:      potential -s ln f,   remainder D^-1 drift   (s: the convention's share)
         any other D:                     no potential,        remainder D^-1 v
+
+        Where D has no inverse the potential is infinite and the remainder nan.
         """
         landscape, temperature = self.landscape, self.temperature
         if temperature is not None and landscape.loss is not None:
@@ -170,7 +200,7 @@ class Problem:
     def _over_diffusion(self, vector: PointFunction | Field) -> PointFunction:
         """The function positions -> D^-1 vector, (axes, points)."""
         if (matrix := self.diffusion.constant) is not None:
-            inverse = np.linalg.inv(matrix)
+            inverse = np.full_like(matrix, np.nan) if self.is_degenerate else np.linalg.inv(matrix)
             return lambda positions: np.asarray(inverse @ vector(positions))
         return lambda positions: self._solved(self.diffusion.matrix(positions), vector(positions), positions)
 
@@ -180,7 +210,7 @@ class Problem:
         return self._solved(matrices, self.landscape.drift(positions) + noise_drift, positions)
 
     def _solved(self, matrices: FloatArray, vectors: FloatArray, positions: FloatArray) -> FloatArray:
-        """matrix^-1 vector, (axes, points), for D at positions between the cell centres."""
+        """matrix^-1 vector, (axes, points), for D at positions between the cell centres; nan where D has no inverse."""
         found = solved(matrices, vectors)
         if np.isnan(found[0]).any():
             self._checked(matrices, positions)
@@ -191,19 +221,23 @@ class Problem:
 
         def potential(positions: FloatArray) -> FloatArray:
             matrices = self._checked(self.diffusion.matrix(positions), positions)
-            return -share * np.log(np.einsum("ii...->...", matrices))
+            with np.errstate(divide="ignore"):
+                return np.asarray(-share * np.log(np.einsum("ii...->...", matrices)))
 
         return potential
 
     def _checked(self, matrices: FloatArray, positions: FloatArray) -> FloatArray:
-        """D at positions between the cell centres. Raises CaseError where it vanishes."""
+        """D at positions between the cell centres. Raises CaseError where an eigenvalue is negative."""
         if not is_positive_definite(matrices).all():
-            smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
-            point = positions[:, int(np.argmin(smallest))]
-            place = ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.grid.variables, point, strict=True))
-            found = f"the diffusion has the eigenvalue {smallest.min():.6g} at {place}, between cell centres"
-            required = "It must be positive definite everywhere on the grid (degenerate noise is not available yet)"
-            raise CaseError("noise", found, required, self.diffusion.remedy)
+            smallest = _smallest_shares(matrices)
+            if smallest.min() < -NEGATIVE:
+                worst = int(np.argmin(smallest))
+                value = smallest[worst] * np.abs(np.diagonal(matrices[..., worst])).sum()
+                point = zip(self.grid.variables, positions[:, worst], strict=True)
+                place = ", ".join(f"{name} = {value:.6g}" for name, value in point)
+                found = f"the diffusion has the eigenvalue {value:.6g} at {place}, between cell centres"
+                required = "No eigenvalue may be negative anywhere on the grid"
+                raise CaseError("noise", found, required, self.diffusion.remedy)
         return matrices
 
     @cached_property
@@ -216,8 +250,9 @@ class Problem:
             return True
         if self.diffusion.convention == "stratonovich" and self.diffusion.amplitude_drift is not None:
             return False
-        shapes = self.diffusion_at_cells / np.einsum("ii...->...", self.diffusion_at_cells)
-        return bool(np.abs(shapes - shapes[..., :1]).max() < SAME_SHAPE)
+        sizes = np.einsum("ii...->...", self.diffusion_at_cells)
+        shapes = self.diffusion_at_cells[..., sizes > 0.0] / sizes[sizes > 0.0]
+        return shapes.size > 0 and bool(np.abs(shapes - shapes[..., :1]).max() < SAME_SHAPE)
 
     def _check_table(self) -> None:
         """A grid must not go beyond the table of the landscape."""
@@ -269,16 +304,16 @@ class Problem:
             place = self.grid.place(int(np.argmax(skew)))
             raise CaseError("noise.diffusion", f"it is not symmetric in {place}", "It must equal its transpose", "")
         if not is_positive_definite(matrices).all():
-            self._refuse_diffusion(np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0])
+            smallest = _smallest_shares(matrices)
+            if smallest.min() < -NEGATIVE:
+                self._refuse_diffusion(smallest * np.einsum("iip->p", np.abs(matrices)))
 
     def _refuse_diffusion(self, smallest: NDArray[np.floating[Any]]) -> None:
-        """Name the cell and the eigenvalue of a diffusion that is not positive definite."""
+        """Name the cell and the eigenvalue of a diffusion that has a negative one."""
         cell = int(np.argmin(smallest))
         value = smallest[cell] / self.diffusion.eigenvalue_scale
         found = f"the {self.diffusion.eigenvalue_name} has the eigenvalue {value:.6g} in {self.grid.place(cell)}"
-        required = "The diffusion must be positive definite in every cell"
-        if value == 0.0:
-            required += " (degenerate noise is not available yet)"
+        required = "No eigenvalue of the diffusion may be negative in any cell"
         raise CaseError("noise", found, required, self.diffusion.remedy)
 
     def _check_periodic(self) -> None:
@@ -311,6 +346,13 @@ class Problem:
     def _periodic_fields(self) -> dict[str, PointFunction | Field]:
         fields: dict[str, PointFunction | Field] = {"drift": self.landscape.drift, "diffusion": self.diffusion.matrix}
         return fields if self.landscape.loss is None else {"loss": self.landscape.loss, **fields}
+
+
+def _smallest_shares(matrices: FloatArray) -> FloatArray:
+    """The smallest eigenvalue of matrices (axes, axes, points) over the sum of their diagonals' sizes, (points,)."""
+    smallest = np.linalg.eigvalsh(np.moveaxis(matrices, -1, 0))[:, 0]
+    sizes = np.einsum("iip->p", np.abs(matrices))
+    return np.asarray(smallest / np.where(sizes > 0.0, sizes, 1.0))
 
 
 def _refuse_stratonovich() -> None:

@@ -14,6 +14,7 @@ from numba import njit
 from fpsolve.model.grid import BoolArray, FloatArray
 
 MOST_SWEEPS = 30  # of Jacobi's method; it converges quadratically, and five or six are enough
+SINGULAR = 1e-13  # a pivot below this share of the entry that it came from is a rounded zero
 NO_ROTATION = 1e-17  # an off-diagonal entry below this share of the diagonal's is zero
 
 
@@ -57,6 +58,16 @@ def divergence(factors: FloatArray, vectors: FloatArray, slopes: FloatArray) -> 
 def is_positive_definite(matrices: FloatArray) -> BoolArray:
     """Whether a Cholesky factor exists, (points,)."""
     return ~np.isnan(solved(matrices, np.zeros(matrices.shape[1:]))[0])
+
+
+def is_singular(matrices: FloatArray) -> BoolArray:
+    """Whether matrices have no inverse, up to rounding of their entries, (points,).
+
+    Small entries of a diagonal are none: the pivots of a Cholesky factor are measured by what they came from.
+    """
+    found = np.empty(matrices.shape[2], dtype=np.bool_)
+    _singular(np.ascontiguousarray(matrices), SINGULAR, found)
+    return found
 
 
 def solved(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -184,6 +195,22 @@ def _divergence(factors, vectors, slopes, out):  # type: ignore[no-untyped-def]
                     total += vectors[j, a, point] * along[j]
                 for i in range(axes):
                     out[i, point] += vectors[i, a, point] * factors[a, b, point] * total
+
+
+@njit(cache=True, nogil=True)
+def _singular(matrices, share, out):  # type: ignore[no-untyped-def]
+    axes = matrices.shape[0]
+    a = np.empty((axes, axes))
+    for point in range(matrices.shape[2]):
+        _load(matrices, point, a)
+        out[point] = False
+        for k in range(axes):
+            if not a[k, k] > share * max(matrices[k, k, point], 0.0):
+                out[point] = True
+                break
+            for i in range(k + 1, axes):
+                for j in range(k + 1, i + 1):
+                    a[i, j] -= a[i, k] * a[j, k] / a[k, k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

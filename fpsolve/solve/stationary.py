@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import scipy.sparse as sparse
+from scipy.sparse.csgraph import connected_components
 
 from fpsolve.discretise import kernels
 from fpsolve.discretise.generator import Generator
@@ -49,6 +51,8 @@ def stationary(generator: Generator) -> Rest:
         gates = ", ".join(generator.exits.gates)
         raise CaseError("stationary", f"probability leaves through {gates}", "A density at rest needs closed walls", "")
     generator.refuse_pieces()
+    if not np.isfinite(generator.edges.exponent).all():
+        return by_elimination(generator, _recurrent_cell(generator))
     potential, mismatch = _potential(generator)
     if _agree(potential, mismatch):
         return _normalised(potential, True)
@@ -57,7 +61,28 @@ def stationary(generator: Generator) -> Rest:
 
 def is_reversible(generator: Generator) -> bool:
     """Whether the exponents of the edges are differences of one potential."""
+    if not np.isfinite(generator.edges.exponent).all():
+        return False  # some edges lead one way only
     return _agree(*_potential(generator))
+
+
+def _recurrent_cell(generator: Generator) -> int:
+    """A cell of the one set of cells that is never left, where some edges lead one way only.
+
+    Raises RunError where there are several: what is at rest then depends on the start.
+    """
+    edges, size = generator.edges, generator.grid.size
+    tail = np.concatenate([edges.origin[edges.forward > 0.0], edges.end[edges.backward > 0.0]])
+    head = np.concatenate([edges.end[edges.forward > 0.0], edges.origin[edges.backward > 0.0]])
+    graph = sparse.csr_matrix((np.ones(tail.size), (tail, head)), shape=(size, size))
+    count, label = connected_components(graph, directed=True, connection="strong")
+    closed = np.ones(count, dtype=np.bool_)
+    closed[label[tail][label[tail] != label[head]]] = False
+    if closed.sum() > 1:
+        cells = [generator.grid.place(int(np.argmax(label == number))) for number in np.flatnonzero(closed)[:2]]
+        found = f"what is in {cells[0]} and what is in {cells[1]} never meet: there are {closed.sum()} states at rest"
+        raise RunError("stationary", found, "Where nothing diffuses, rest depends on the start", "Use [evolve]")
+    return int(np.argmax(closed[label]))
 
 
 def _agree(potential: FloatArray, mismatch: float) -> bool:
@@ -105,7 +130,7 @@ def by_elimination(generator: Generator, held: int) -> Rest:
     if rest.log_probability[generator.active].min() - rest.log_probability.max() < LEAST_LOGARITHM:
         rest = _normalised(_held(generator, held, extended=True), False)
     flow = generator.departure * rest.probability
-    imbalance = np.abs(generator.apply(rest.probability)).max() / flow.max()
+    imbalance = np.abs(generator.apply(rest.probability)).max() / max(flow.max(), np.finfo(np.float64).tiny)
     if not imbalance <= LARGEST_IMBALANCE:
         found = f"what flows into a cell and out of it differ by {imbalance:.1e} of the largest flow"
         raise RunError("stationary", found, f"At most {LARGEST_IMBALANCE:.0e} is accepted", "")
