@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fpsolve.case import Case, load_case
     from fpsolve.discretise.generator import Generator
     from fpsolve.errors import CaseError, FpsolveError, RunError
+    from fpsolve.model.frame import Frame
     from fpsolve.model.grid import Axis, Grid
     from fpsolve.model.initial import Density, Gaussian, Point, Saved, Uniform
     from fpsolve.model.landscape import Landscape
@@ -44,6 +45,7 @@ _HOMES = {
     "fpsolve.case": ("Case", "load_case"),
     "fpsolve.discretise.generator": ("Generator",),
     "fpsolve.errors": ("CaseError", "FpsolveError", "RunError"),
+    "fpsolve.model.frame": ("Frame",),
     "fpsolve.model.grid": ("Axis", "Grid"),
     "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Saved", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
@@ -69,6 +71,7 @@ __all__ = [
     "ConstantNoise",
     "Density",
     "FpsolveError",
+    "Frame",
     "Gaussian",
     "Generator",
     "Grid",
