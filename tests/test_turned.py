@@ -215,9 +215,6 @@ def test_noise_that_changes_is_turned_too(convention):
     rest, wanted = fpsolve.stationary(oblique), fpsolve.stationary(straight)
     assert exact.error_l1(rest.probability, wanted.probability) < 1e-10  # rounding
     assert int(np.abs(Generator.of(oblique).edges.displacement).max()) == 1
-    with styled():
-        for problem, found in ((oblique, rest), (straight, wanted)):
-            sketch(problem, "t", rest=found, motion=None, escape=None, regions={})
 
 
 def test_the_noise_of_sgd_is_turned_too():
@@ -264,16 +261,27 @@ def test_a_turned_axis_may_be_periodic():
 
 
 def test_infinite_axes():
-    """An Ornstein-Uhlenbeck process on all of the plane: covariance and mean to 1e-6 on 60 x 60 cells."""
-    drift, tensor = [[-1.0, 0.6], [-0.4, -1.5]], problems.turned([1.0, 0.3], 0.9)
-    covariance = exact.ornstein_uhlenbeck(drift, tensor, [0.0, 0.0], np.eye(2), 60.0)[1]
-    axes = {name: Axis(name, -math.inf, math.inf, 60, scale=1.2) for name in ("axis_1", "axis_2")}
-    landscape = Landscape(drift=problems.linear(drift), variables=("x", "y"))
-    problem = Problem(landscape, ConstantNoise(diffusion=tensor), Grid(frame(GENERIC), **axes))
+    """A quadratic loss on all of the plane, oblique to the axes: covariance T H^-1 to 1e-6 on 60 x 60 cells."""
+    axes = {name: Axis(name, -math.inf, math.inf, 60, scale=1.0) for name in ("axis_1", "axis_2")}
+    landscape = Landscape("x**2 + 0.5*x*y + 0.8*(y - 0.3)**2", variables=("x", "y"))
+    problem = Problem(landscape, ConstantNoise(temperature=0.5), Grid(frame(GENERIC, (0.1, 0.2)), **axes))
     rest = fpsolve.stationary(problem)
+    hessian = np.array([[2.0, 0.5], [0.5, 1.6]])
     assert np.isfinite(problem.grid.positions()).all()
-    assert np.allclose(rest.covariance, covariance, rtol=2e-2, atol=0.0)  # discretisation, order 2
-    assert np.allclose(rest.mean, 0.0, atol=1e-9)
+    assert np.allclose(rest.covariance, 0.5 * np.linalg.inv(hessian), rtol=1e-6, atol=0.0)  # sums over smooth cells
+    assert np.allclose(rest.mean, np.linalg.solve(hessian, [0.0, 0.48]), atol=1e-6)
+
+
+def test_a_table_must_reach_to_the_corners(tmp_path):
+    line = np.linspace(-2.0, 2.0, 41)
+    x, y = np.meshgrid(line, line, indexing="ij")
+    np.savez(tmp_path / "loss.npz", x=line, y=line, loss=x**2 + x * y + y**2)
+    landscape = Landscape(table=str(tmp_path / "loss.npz"), variables=("x", "y"))
+    noise = ConstantNoise(temperature=0.2)
+    rest = fpsolve.stationary(Problem(landscape, noise, square(math.pi / 4, 1.4, 40)))
+    assert np.allclose(rest.covariance, 0.2 * np.linalg.inv([[2.0, 1.0], [1.0, 2.0]]), rtol=5e-2)  # the box cuts it
+    with pytest.raises(CaseError, match=r"grid: a corner of the turned grid lies at x = -2\.12.*knows x from -2 to 2"):
+        Problem(landscape, noise, square(math.pi / 4, 1.5, 40))
 
 
 # --- order 2 at an angle that is no problem's own
