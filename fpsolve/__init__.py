@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fpsolve.discretise.generator import Generator
     from fpsolve.errors import CaseError, FpsolveError, RunError
     from fpsolve.model.domain import Domain
+    from fpsolve.model.frame import Frame
     from fpsolve.model.grid import Axis, Grid
     from fpsolve.model.initial import Density, Gaussian, Point, Saved, Uniform
     from fpsolve.model.landscape import Landscape
@@ -47,6 +48,7 @@ _HOMES = {
     "fpsolve.discretise.generator": ("Generator",),
     "fpsolve.errors": ("CaseError", "FpsolveError", "RunError"),
     "fpsolve.model.domain": ("Domain",),
+    "fpsolve.model.frame": ("Frame",),
     "fpsolve.model.grid": ("Axis", "Grid"),
     "fpsolve.model.initial": ("Density", "Gaussian", "Point", "Saved", "Uniform"),
     "fpsolve.model.landscape": ("Landscape",),
@@ -74,6 +76,7 @@ __all__ = [
     "Density",
     "Domain",
     "FpsolveError",
+    "Frame",
     "Gaussian",
     "Generator",
     "Grid",

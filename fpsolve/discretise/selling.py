@@ -85,8 +85,8 @@ def _refuse(longest: int) -> None:
         "noise",
         f"the diffusion tensor is so anisotropic that the lattice needs an offset of {longest} cells",
         f"Offsets of at most {LONGEST_OFFSET} cells are used",
-        "Raise the floor or the smaller eigenvalue of the diffusion, turn the variables to its principal axes, or "
-        "give the axes cells of more equal widths",
+        "Raise the floor or the smaller eigenvalue of the diffusion, turn the grid to its principal axes (grid.axes), "
+        "or give the axes cells of more equal widths",
     )
 
 
