@@ -25,15 +25,14 @@ class AtRest:
     """The density at rest of a problem.
 
     probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
-    density at cell centres, (axes, cells); parts: what it is made of; mean_current: its integral over the box, (axes,)
-    [length/time], the mean velocity; regions: occupation of each; observables: mean of each; reversible: detailed
-    balance holds.
+    density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
+    velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds; parts: what
+    the current is made of.
     """
 
     probability: FloatArray
     density: FloatArray
     current: FloatArray
-    parts: CurrentParts = field(repr=False)
     mean_current: FloatArray
     mean: FloatArray
     covariance: FloatArray
@@ -44,6 +43,7 @@ class AtRest:
     imbalance: float  # largest |dP/dt| over the largest rate of departure times P
     tail_mass: float
     reversible: bool
+    parts: CurrentParts | None = field(default=None, repr=False)
 
     @property
     def numbers(self) -> dict[str, float]:

@@ -70,7 +70,7 @@ def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     write(file, "stationary_density", names, grid.shaped(rest.density), "density at rest", _density_units(grid))
     current = grid.shaped(rest.current)
     write_vector(file, "stationary_current", names, current, "probability current at rest", _current_units(grid))
-    for part, words in CURRENT_PARTS.items():
+    for part, words in CURRENT_PARTS.items() if rest.parts is not None else ():
         values = grid.shaped(getattr(rest.parts, part))
         write_vector(file, f"stationary_current_{part}", names, values, f"{words}, at rest", _current_units(grid))
 
