@@ -26,15 +26,14 @@ class AtRest:
     """The density at rest of a problem.
 
     probability: (cells,), >= 0, sums to one; density: probability / volume [1/length**axes]; current: current
-    density at cell centres, (axes, cells); parts: what it is made of; mean_current: its integral over the box, (axes,)
-    [length/time], the mean velocity; regions: occupation of each; observables: mean of each; reversible: detailed
-    balance holds. quasi_potential: in the plane, where it is not the loss, if it was asked for.
+    density at cell centres, (axes, cells); mean_current: its integral over the box, (axes,) [length/time], the mean
+    velocity; regions: occupation of each; observables: mean of each; reversible: detailed balance holds; parts: what
+    the current is made of. quasi_potential: in the plane, where it is not the loss, if it was asked for.
     """
 
     probability: FloatArray
     density: FloatArray
     current: FloatArray
-    parts: CurrentParts = field(repr=False)
     mean_current: FloatArray
     mean: FloatArray
     covariance: FloatArray
@@ -45,6 +44,7 @@ class AtRest:
     imbalance: float  # largest |dP/dt| over the largest rate of departure times P
     tail_mass: float
     reversible: bool
+    parts: CurrentParts | None = field(default=None, repr=False)
     quasi_potential: QuasiPotential | None = None
 
     @property

@@ -23,6 +23,7 @@ import numpy as np
 from fpsolve.discretise import kernels
 from fpsolve.discretise.degenerate import Departures, blocked
 from fpsolve.discretise.exponents import LocalShape, Sample, exponents
+from fpsolve.discretise.jumps import jumping_edges, rates_across_jumps
 from fpsolve.discretise.lattice import lattice, meets_absorbing, wall_crossings
 from fpsolve.discretise.surfaces import cuts_at_domain, first_outside, stays_inside
 from fpsolve.errors import CaseError
@@ -312,6 +313,7 @@ def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Ed
         return None
     rise = np.zeros_like(whole)
     if not _has_equal_lengths(problem):
+        mean = edges.weight.copy()
         first, last = (_log_lengths_at_cells(problem, cells, step) for cells in (origin, end))
         middle = _log_lengths(problem, start + 0.5 * step, step)
         if not (middle - np.minimum(first, last) < LOG_VANISHING).all():
@@ -323,6 +325,10 @@ def _fill_rates(problem: Problem, at_cells: Sample, shape: LocalShape, edges: Ed
     bad = kernels.rates(edges.weight, whole, half, *local, edges.forward, edges.backward)
     if bad >= 0:
         _refuse_rates(problem, int(origin[bad]))
+    if not _has_equal_lengths(problem):
+        jumps, place = jumping_edges(problem, start, step, first, last, _log_lengths)
+        some = mean[jumps], whole[jumps], np.exp(-rise[jumps]), place
+        edges.forward[jumps], edges.backward[jumps] = rates_across_jumps(problem, *some)
     return unresolved
 
 

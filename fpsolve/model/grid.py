@@ -300,10 +300,6 @@ class Grid:
         """Cells that hold probability, shape (cells,): those inside the domain."""
         return np.ones(self.size, dtype=np.bool_) if self.parts is None else self.parts.inside.copy()
 
-    def masked(self, values: FloatArray) -> FloatArray:
-        """Values (..., cells), not a number outside the domain."""
-        return values if self.parts is None else np.where(self.parts.inside, values, np.nan)
-
     @property
     def far(self) -> BoolArray:
         """Cells far out on an infinite axis, shape (cells,): the scheme does not promise much there."""

@@ -71,7 +71,7 @@ def _write_rest(file: Any, grid: Grid, rest: AtRest) -> None:
     current = grid.shaped(rest.current)
     words, units = "probability current at rest", _current_units(grid)
     write_vector(file, "stationary_current", names, current, words, units, grid.variables)
-    for part, words in CURRENT_PARTS.items():
+    for part, words in CURRENT_PARTS.items() if rest.parts is not None else ():
         values = grid.shaped(getattr(rest.parts, part))
         write_vector(file, f"stationary_current_{part}", names, values, f"{words}, at rest", units, grid.variables)
     if not rest.reversible:

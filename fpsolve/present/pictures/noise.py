@@ -198,7 +198,7 @@ def _draw_push(sheet: Sheet, axes: Axes, view: View) -> None:
     vectors = view.section(view.components(noise_drift_at_cells(sheet.problem)))
     strength = np.sqrt((vectors**2).sum(axis=0))
     sheet.colour_bar(axes, paint(axes, view, strength, root_scale(float(strength.max())), INSTANT_MAP), "|div D|")
-    arrows(sheet, axes, view, vectors, "noise-gradient drift")
+    arrows(sheet, axes, view, vectors * view.inside, "noise-gradient drift")
 
 
 def _draw_ellipses(sheet: Sheet, axes: Axes, view: View, minima: Sequence[CovarianceAtMinimum]) -> None:
@@ -213,7 +213,7 @@ def _draw_ellipses(sheet: Sheet, axes: Axes, view: View, minima: Sequence[Covari
     centres = np.stack(np.meshgrid(view.centres(0)[across], view.centres(1)[up]))
     shapes = [
         centres[:, row, column, None] + fitted(_outline(matrices[:, :, row, column]), ELLIPSE_SIZE * room)
-        for row, column in np.ndindex(up.size, across.size)
+        for row, column in np.argwhere(view.inside[up[:, None], across])
     ]
     style: Style = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.7, "alpha": 0.55}
     axes.add_collection(PolyCollection([shape.T for shape in shapes], zorder=3.0, **style), autolim=False)
