@@ -17,7 +17,7 @@ from fpsolve.present.pictures.scales import TINIEST, linear_scale, root_scale
 from fpsolve.present.pictures.sheet import Sheet, aspect_of, legend_beside, set_ticks
 from fpsolve.present.pictures.style import DENSITY_MAP, GATE_COLOURS, INSTANT_MAP, LINE_COLOURS, LOSS_COLOUR
 from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view
-from fpsolve.present.pictures.words import brief_words, density_words, label_powers, printed, shortened
+from fpsolve.present.pictures.words import brief_words, density_words, label_numbers, label_powers, printed, shortened
 
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
 ALIKE = 10.0  # ratio of the box's sides up to which their means are drawn to one scale
@@ -180,6 +180,7 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
         above = axes.secondary_xaxis("top", functions=(there, back))
         above.set_xlabel("SGD steps")
         shown.append(above.xaxis)
+        label_numbers(above.xaxis)
         if not spread and (ticks := _step_ticks(times, steps)).size:
             above.set_xticks(ticks, [printed(float(tick)) for tick in ticks])
     for axis in shown if spread else []:
