@@ -27,7 +27,7 @@ from fpsolve.present.pictures.escaping import draw_escape
 from fpsolve.present.pictures.gradient_noise import draw_gradient_noise
 from fpsolve.present.pictures.in_time import draw_motion
 from fpsolve.present.pictures.noise import draw_noise, has_noise
-from fpsolve.present.pictures.quasi_potential import draw_quasi_potential
+from fpsolve.present.pictures.quasi_potential import draw_quasi_potential, rises
 from fpsolve.present.pictures.sheet import Sheet
 from fpsolve.present.pictures.spectrum import draw_spectrum, shape_of
 from fpsolve.present.pictures.style import styled
@@ -107,7 +107,7 @@ def sketch(
     if rest is not None:
         window = window_of(problem, rest.density, rest.current if flows(rest) else None)
         figures["density"] = draw_rest(Sheet.on(problem, title, regions, window), rest, basins)
-        if (found := rest.quasi_potential) is not None and len(drawn_axes(problem.grid)) == 2:
+        if (found := rest.quasi_potential) is not None and rises(found) and len(drawn_axes(problem.grid)) == 2:
             figures["quasi-potential"] = draw_quasi_potential(Sheet.on(problem, title, regions, window), rest, found)
     if motion is not None and motion.times.size > 1:
         window = window_of(problem, motion.density)

@@ -112,13 +112,15 @@ def _map(reel: Reel, axes: Axes) -> Callable[[int], None]:
     beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
     extend = "max" if float(reel.density.max()) > peak else "neither"
     axes.figure.colorbar(mesh, cax=beside, label=density_words(reel.names), extend=extend)
-    if reel.loss is not None and np.isfinite(reel.loss).all() and np.ptp(reel.loss) > 0.0:
+    if reel.loss is not None:
         middles = [0.5 * (line[:-1] + line[1:]) for line in reel.edges]
         lowest, highest = _loss_range(reel, reel.loss)
         levels = loss_levels(lowest, highest)[1]
-        levels = levels[(levels > reel.loss.min()) & (levels < reel.loss.max())]
+        levels = levels[(levels > np.nanmin(reel.loss)) & (levels < np.nanmax(reel.loss))]
         if levels.size:
-            axes.contour(*middles, reel.loss.T, levels=levels, colors=INK, alpha=0.35, linewidths=0.6)
+            axes.contour(
+                *middles, np.ma.masked_invalid(reel.loss).T, levels=levels, colors=INK, alpha=0.35, linewidths=0.6
+            )
 
     def draw(instant: int) -> None:
         mesh.set_array(reel.density[instant].T)

@@ -16,6 +16,12 @@ from fpsolve.present.pictures.views import View, plain_view
 
 HIGHEST = 12.0  # noises above the lowest place up to which there is something to see
 LINES = 12
+FLAT = 0.01  # noises between the lowest and the highest place, below which there is nothing to see
+
+
+def rises(found: QuasiPotential) -> bool:
+    """Whether there is anything to see: noise without a drift has none."""
+    return float(found.values.max()) > FLAT * found.noise
 
 
 def draw_quasi_potential(sheet: Sheet, rest: AtRest, found: QuasiPotential) -> Figure:
