@@ -33,7 +33,7 @@ RUNS = TOP / "results" / "gallery"
 
 WIDTH = 800  # dots of a picture
 FILM_WIDTH = 400
-COLOURS = 128
+COLOURS = 256
 ENDINGS = ("density", "time", "escape", "transition", "noise", "spectrum")  # the first there is, unless one is named
 
 
@@ -172,7 +172,7 @@ def shrink(picture: Image.Image, path: Path, width: int = WIDTH) -> None:
     """Save a picture small: fewer dots, and a palette."""
     height = round(picture.height * width / picture.width)
     small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    small.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    small.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def shrink_film(source: Path, path: Path) -> None:

@@ -152,7 +152,8 @@ def _loss_range(reel: Reel, loss: np.ndarray) -> tuple[float, float]:
     """Lowest and highest loss where there is something to see."""
     highest = reel.density.max(axis=0)
     seen = loss[highest >= SEEN * highest.max()]
-    return float(seen.min()), max(float(seen.max()), float(seen.min()) + 1e-12 * (1.0 + abs(float(seen.min()))))
+    lowest = float(np.nanmin(seen))
+    return lowest, max(float(np.nanmax(seen)), lowest + 1e-12 * (1.0 + abs(lowest)))
 
 
 def _aspect(reel: Reel) -> float:
