@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator
 
 from fpsolve.analyse.motion import Motion
 from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.present.pictures.layers import bands, loss_lines, loss_range, outlines, paint, profile
 from fpsolve.present.pictures.scales import TINIEST, linear_scale, root_scale
-from fpsolve.present.pictures.sheet import Sheet, aspect_of, legend_beside, set_ticks
+from fpsolve.present.pictures.sheet import NICE_STEPS, Sheet, aspect_of, legend_beside, set_ticks
 from fpsolve.present.pictures.style import DENSITY_MAP, GATE_COLOURS, INSTANT_MAP, LINE_COLOURS, LOSS_COLOUR
 from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view
 from fpsolve.present.pictures.words import brief_words, density_words, label_numbers, label_powers, printed, shortened
@@ -188,10 +189,11 @@ def _time_axis(axes: Axes, motion: Motion) -> None:
 
 
 def _step_ticks(times: FloatArray, steps: FloatArray) -> FloatArray:
-    """Round numbers of SGD steps about evenly spread over the time; none where the steps themselves are even."""
+    """Round numbers of SGD steps about evenly spread over the time, none beyond its end."""
     rates = np.diff(steps) / np.diff(times)
     if rates.max() - rates.min() <= EVEN * rates.max():
-        return np.empty(0)
+        even = np.asarray(MaxNLocator(STEP_TICKS - 1, steps=NICE_STEPS).tick_values(float(steps[0]), float(steps[-1])))
+        return even[(even >= steps[0]) & (even <= steps[-1])]
     at = np.interp(np.linspace(times[0], times[-1], STEP_TICKS), times, steps)
     ticks = np.unique([float(f"{step:.2g}") for step in at])
     return ticks[ticks <= steps[-1]]
