@@ -123,6 +123,27 @@ def converge(case: Path, overrides: tuple[str, ...], threads: int | None) -> Non
     click.echo("\n\n".join(f"{', '.join(names)}\n{table}" for table, names in tables.items()))
 
 
+@main.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="The film, .gif or .mp4. [default: RESULT with .gif]")
+@click.option("--fps", type=click.FloatRange(min=0.5, max=50.0), default=12.0, help="Frames per second. [default: 12]")
+def film(result: Path, output: Path | None, fps: float) -> None:
+    """Show the density in time of a result file as a film: a GIF, or an MP4 where ffmpeg is installed.
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    from fpsolve.present.film import film as make_film
+
+    progress = _Progress()
+    try:
+        path = make_film(result, output, fps, lambda share: progress("film", share))
+    except FpsolveError as error:
+        progress.close()
+        _fail(error, result, as_json=False)
+    progress.close()
+    click.echo(f"Film  {path}")
+
+
 def _allow(threads: int | None) -> None:
     """Let the elimination use so many threads; to be called before NumPy is loaded, whose BLAS looks only then.
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from exact import error_l1, integral, orders
 from problems import box, linear, with_drift, with_loss
+from test_figures import check_figure
 
 from fpsolve import pipeline
 from fpsolve.analyse.rest import AtRest, stationary
@@ -14,6 +15,8 @@ from fpsolve.model.landscape import Landscape
 from fpsolve.model.noise import AmplitudeNoise, ConstantNoise, HessianNoise, ScaledNoise, TensorNoise
 from fpsolve.model.problem import Problem
 from fpsolve.model.region import point_weights
+from fpsolve.present.figures import sketch
+from fpsolve.present.pictures.style import styled
 
 CELLS = (64, 128)
 SEEN = 1e-3  # share of the highest density down to which fields are compared
@@ -251,3 +254,18 @@ def test_what_cannot_be_asked():
     nowhere = {**CASE, "expect": {"stationary.quasi_potential": {"value": 1.0, "relative": 0.1}}}
     with pytest.raises(CaseError, match="the place is missing"):
         pipeline.run(parse_case(nowhere, "nowhere"))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.3])
+def test_its_picture(temperature):
+    """Named, with its unit, and nothing cut off."""
+    turning = {"loss": "(x**2 + y**2)/2", "extra_drift": ["-y", "x"]}
+    drift = {"drift": ["-x + y", "-x - y"]} if temperature is None else turning
+    noise = ConstantNoise(temperature=temperature, diffusion=0.3 * np.eye(2) if temperature is None else None)
+    problem = Problem(Landscape(variables=("x", "y"), **drift), noise, box((30, 24), [(-2.5, 2.5), (-2.0, 2.0)]))
+    with styled():
+        drawn = sketch(problem, "Spiral", rest=at_rest(problem), motion=None, escape=None, regions={})
+        assert list(drawn) == ["density", "quasi-potential"]
+        check_figure(drawn["quasi-potential"])
+        labels = [axes.get_ylabel() for axes in drawn["quasi-potential"].axes[0].child_axes]
+    assert labels == ["quasi-potential / noise" if temperature is None else "quasi-potential [loss]"]

@@ -27,11 +27,12 @@ from fpsolve.present.pictures.escaping import draw_escape
 from fpsolve.present.pictures.gradient_noise import draw_gradient_noise
 from fpsolve.present.pictures.in_time import draw_motion
 from fpsolve.present.pictures.noise import draw_noise, has_noise
+from fpsolve.present.pictures.quasi_potential import draw_quasi_potential, rises
 from fpsolve.present.pictures.sheet import Sheet
 from fpsolve.present.pictures.spectrum import draw_spectrum, shape_of
 from fpsolve.present.pictures.style import styled
 from fpsolve.present.pictures.transition import draw_transition, has_transition
-from fpsolve.present.pictures.views import window_of
+from fpsolve.present.pictures.views import drawn_axes, window_of
 from fpsolve.present.pictures.witness import draw_witness
 
 
@@ -55,9 +56,10 @@ def draw_figures(
 
     Parameters
     ----------
-    stem : where, without the ending: `<stem>-density.png` (at rest), `<stem>-time.png`, `<stem>-escape.png`,
-        `<stem>-transition.png` (committor, paths, running flux), `<stem>-spectrum.png`, `<stem>-noise.png` (in the
-        landscape), `<stem>-gradient-noise.png` (its law at a point), `<stem>-ensemble.png` (walkers beside densities).
+    stem : where, without the ending: `<stem>-density.png` (at rest), `<stem>-quasi-potential.png`, `<stem>-time.png`,
+        `<stem>-escape.png`, `<stem>-transition.png` (committor, paths, running flux), `<stem>-spectrum.png`,
+        `<stem>-noise.png` (in the landscape), `<stem>-gradient-noise.png` (its law at a point),
+        `<stem>-ensemble.png` (walkers beside densities).
     rest, motion, escape, spectrum : results on the grid of the problem; None leaves their picture out, and so does a
         motion of a single instant, or a spectrum of nothing that decays.
     basins, paths : are drawn into the pictures of the density at rest and of the transition.
@@ -108,7 +110,10 @@ def sketch(
 
     figures: dict[str, Figure] = {}
     if rest is not None:
-        figures["density"] = draw_rest(sheet(rest.density, rest.current if flows(rest) else None), rest, basins)
+        current = rest.current if flows(rest) else None
+        figures["density"] = draw_rest(sheet(rest.density, current), rest, basins)
+        if (found := rest.quasi_potential) is not None and rises(found) and len(drawn_axes(problem.grid)) == 2:
+            figures["quasi-potential"] = draw_quasi_potential(sheet(rest.density, current), rest, found)
     if motion is not None and motion.times.size > 1:
         figures["time"] = draw_motion(sheet(motion.density), motion)
     if escape is not None:

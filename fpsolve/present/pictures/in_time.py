@@ -9,15 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator
 
 from fpsolve.analyse.motion import Motion
 from fpsolve.model.grid import FloatArray, IntArray
 from fpsolve.present.pictures.layers import bands, loss_lines, loss_range, outlines, paint, profile
 from fpsolve.present.pictures.scales import TINIEST, linear_scale, root_scale
-from fpsolve.present.pictures.sheet import Sheet, aspect_of, hide_inner, legend_beside, set_ticks
+from fpsolve.present.pictures.sheet import NICE_STEPS, Sheet, aspect_of, hide_inner, legend_beside, set_ticks
 from fpsolve.present.pictures.style import DENSITY_MAP, GATE_COLOURS, INSTANT_MAP, LINE_COLOURS, LOSS_COLOUR
 from fpsolve.present.pictures.views import View, drawn_axes, limits_of, pair_views, plain_view, shown_variables
-from fpsolve.present.pictures.words import brief_words, density_words, label_powers, printed, shortened
+from fpsolve.present.pictures.words import brief_words, density_words, label_numbers, label_powers, printed, shortened
 
 SNAPSHOTS = {1: 5, 2: 6, 3: 4}  # by the number of drawn axes
 ALIKE = 10.0  # ratio of the box's sides up to which their means are drawn to one scale
@@ -176,6 +177,7 @@ def time_axis(axes: Axes, motion: Motion) -> None:
         above = axes.secondary_xaxis("top", functions=(there, back))
         above.set_xlabel("SGD steps")
         shown.append(above.xaxis)
+        label_numbers(above.xaxis)
         if not spread and (ticks := _step_ticks(times, steps)).size:
             above.set_xticks(ticks, [printed(float(tick)) for tick in ticks])
     for axis in shown if spread else []:
@@ -183,10 +185,11 @@ def time_axis(axes: Axes, motion: Motion) -> None:
 
 
 def _step_ticks(times: FloatArray, steps: FloatArray) -> FloatArray:
-    """Round numbers of SGD steps about evenly spread over the time; none where the steps themselves are even."""
+    """Round numbers of SGD steps about evenly spread over the time, none beyond its end."""
     rates = np.diff(steps) / np.diff(times)
     if rates.max() - rates.min() <= EVEN * rates.max():
-        return np.empty(0)
+        even = np.asarray(MaxNLocator(STEP_TICKS - 1, steps=NICE_STEPS).tick_values(float(steps[0]), float(steps[-1])))
+        return even[(even >= steps[0]) & (even <= steps[-1])]
     at = np.interp(np.linspace(times[0], times[-1], STEP_TICKS), times, steps)
     ticks = np.unique([float(f"{step:.2g}") for step in at])
     return ticks[ticks <= steps[-1]]

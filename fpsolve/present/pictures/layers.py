@@ -85,13 +85,18 @@ def loss_lines(sheet: Sheet, axes: Axes, view: View, span: tuple[float, float] |
     if loss is None or span is None or not span[1] > span[0]:
         return
     (across, up), box = view.evaluate(loss)
-    unit = _rounded_down((span[1] - span[0]) / LOSS_LINES**2)
-    levels = span[0] + unit * np.arange(1.0, 2.0 * LOSS_LINES + 1.0) ** 2
+    unit, levels = loss_levels(*span)
     levels = levels[(levels > np.nanmin(box)) & (levels < np.nanmax(box))]
     if levels.size:
         style: dict[str, Any] = {"colors": colour, "alpha": 0.35, "linewidths": 0.6, "linestyles": "solid"}
         axes.contour(across, up, np.ma.masked_invalid(box), levels=levels, **style)
         sheet.legend[f"loss − minimum = {printed(unit)} × (1, 4, 9, …)"] = Line2D([], [], color=PALE, linewidth=0.8)
+
+
+def loss_levels(lowest: float, highest: float) -> tuple[float, FloatArray]:
+    """A round unit, and the losses 1, 4, 9, ... units above the lowest: LOSS_LINES up to the highest, and beyond."""
+    unit = _rounded_down((highest - lowest) / LOSS_LINES**2)
+    return unit, lowest + unit * np.arange(1.0, 2.0 * LOSS_LINES + 1.0) ** 2
 
 
 def _rounded_down(value: float) -> float:
