@@ -31,6 +31,7 @@ from fpsolve.model.grid import Axis, FloatArray, Grid, Wall
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Saved, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
+from fpsolve.model.momentum import PREFIX, Momentum, in_phase_space, velocity_axis
 from fpsolve.model.noise import (
     AbstractNoise,
     AmplitudeNoise,
@@ -209,6 +210,18 @@ NOISES: dict[str, type[AnyNoiseTable]] = {
 }
 
 
+class MomentumTable(Table):
+    """[momentum]: mass and friction, or beta."""
+
+    beta: float | None = None
+    friction: float | None = None
+    mass: float | None = None
+
+    def momentum(self) -> Momentum:
+        """Mass and friction of a one-parameter loss. Raises CaseError for what does not go together."""
+        return Momentum(beta=self.beta, friction=self.friction, mass=self.mass)
+
+
 class RefinementTable(Table):
     """One place where an axis of [grid] has finer cells."""
 
@@ -359,10 +372,10 @@ class Expectation(Table):
 
 
 WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
-TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
+TABLES = ("title", "landscape", "noise", "momentum", "grid", "walls", "regions", "initial", "observables", "evolve",
           "stationary", "spectrum", "escape", "ensemble", "gradient_noise", "expect")  # fmt: skip
 # What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
-LATER = {("momentum",), ("grid", "domain"), ("grid", "axes"), ("walls", "domain")}
+LATER = {("grid", "domain"), ("grid", "axes"), ("walls", "domain")}
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
 # Names with a meaning in formulas, in the tables, or in the result file.
@@ -416,15 +429,32 @@ class Case:
     ensemble: EnsembleTable | None
     gradient_noise: GradientNoiseTable | None
     expect: dict[str, Expectation]
+    momentum: MomentumTable | None = None
     folder: Path = field(default=Path(), compare=False)  # of the case file
     watch: Callable[[float], None] | None = field(default=None, compare=False)  # told how far the data are read
 
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
-        periods = {axis.name: axis.upper - axis.lower for axis in self.grid.axes if axis.periodic}
-        landscape = self.landscape.landscape(self.folder, periods).tabulated(self.grid, self.watch)
-        return Problem(landscape, self.noise.noise(), self.grid)
+        if self.momentum is not None:
+            return self.momentum.momentum().problem(self._position.landscape, self._position.noise, self.grid)
+        return self._position
+
+    @cached_property
+    def _position(self) -> Problem:
+        """The problem without momentum."""
+        grid = Grid(**{name: self._axis(name) for name in self.landscape.variables})
+        periods = {axis.name: axis.upper - axis.lower for axis in grid.axes if axis.periodic}
+        landscape = self.landscape.landscape(self.folder, periods).tabulated(grid, self.watch)
+        return Problem(landscape, self.noise.noise(), grid)
+
+    def _axis(self, name: str) -> Axis:
+        return self.axes[name].axis(name, self.walls[name])
+
+    @property
+    def variables(self) -> list[str]:
+        """The names of the axes: those of the landscape, and with momentum that of the velocity."""
+        return _variables(self.landscape, self.momentum)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:
         """The problem that a table asks about: where it changes in time, as it is at the table's at_time.
@@ -447,7 +477,8 @@ class Case:
     def start(self) -> AbstractInitial | None:
         """The starting density of [initial]; None stands for the density at rest."""
         assert self.initial is not None
-        return self.initial.initial(self.folder)
+        start = self.initial.initial(self.folder)
+        return start if self.momentum is None else in_phase_space(start, self.problem)
 
     @cached_property
     def absorbing(self) -> tuple[Region, ...]:
@@ -465,7 +496,11 @@ class Case:
     @cached_property
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
-        return Grid(**{name: table.axis(name, self.walls[name]) for name, table in self.axes.items()})
+        axes = {name: self._axis(name) for name in self.axes}
+        if self.momentum is not None and len(axes) == 1:
+            noise, name = self._position.noise, self.variables[1]
+            axes[name] = velocity_axis(self._position, self.momentum.momentum().with_noise(noise), name)
+        return Grid(**axes)
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -496,7 +531,7 @@ class Case:
         """What [escape] asks; what it leaves out is filled in from the basins of the loss."""
         assert self.escape is not None
         valley = None if self.escape.valley is None else self.region(self.escape.valley, "escape.valley")
-        target = union(self.targets, len(self.axes)) if self.targets else None
+        target = union(self.targets, len(self.variables)) if self.targets else None
         return complete_question(self.problem_of("escape"), self.escape.start, valley, target)
 
     @cached_property
@@ -514,12 +549,12 @@ class Case:
         return None if given is None else self.region(given, "escape.core")
 
     def _parsed(self, name: str, text: str, where: str) -> Region:
-        return Region.parse(name, text, self.landscape.variables, self.landscape.parameters, where)
+        return Region.parse(name, text, self.variables, self.landscape.parameters, where)
 
     @cached_property
     def observables(self) -> dict[str, Any]:
         """Fields of [observables], and the loss where there is one, by name."""
-        variables, parameters = self.landscape.variables, self.landscape.parameters
+        variables, parameters = self.variables, self.landscape.parameters
         loss = {} if self.problem.landscape.loss is None else {"loss": self.problem.landscape.loss}
         own = {
             name: read_field(text, (), variables, parameters, f"observables.{name}")
@@ -533,6 +568,7 @@ class Case:
             "title": self.title,
             "landscape": _plain(self.landscape),
             "noise": _plain(self.noise),
+            "momentum": {} if self.momentum is None else _plain(self.momentum),
             "grid": {name: _plain(table) for name, table in self.axes.items()},
             "walls": {name: list(walls) for name, walls in self.walls.items()},
             "regions": self.region_texts,
@@ -608,7 +644,8 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
             raise CaseError("", f"the table [{table}] is missing", required, f"Add [{table}]")
     landscape = _read(LandscapeTable, content["landscape"], ("landscape",))
     _check_names(landscape)
-    axes = _axes(content["grid"], landscape.variables)
+    momentum = _momentum(content, landscape)
+    axes = _axes(content["grid"], _variables(landscape, momentum), optional=len(landscape.variables))
     return Case(
         name=name,
         title=_title(content.get("title", name)),
@@ -622,10 +659,11 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
         evolve=_evolve(content),
         stationary=_optional(StationaryTable, content, "stationary"),
         spectrum=_optional(SpectrumTable, content, "spectrum"),
-        escape=_escape(content),
+        escape=_escape(content, moving=momentum is not None),
         ensemble=_optional(EnsembleTable, content, "ensemble"),
         gradient_noise=_optional(GradientNoiseTable, content, "gradient_noise"),
         expect=_expect(content),
+        momentum=momentum,
         folder=folder,
     )
 
@@ -828,11 +866,28 @@ def _noise(table: object) -> AnyNoiseTable:
     return _read(NOISES[kind], mapping, ("noise",))
 
 
-def _axes(table: object, variables: list[str]) -> dict[str, AxisTable]:
+def _momentum(content: Mapping[str, Any], landscape: LandscapeTable) -> MomentumTable | None:
+    table = _optional(MomentumTable, content, "momentum")
+    if table is None:
+        return None
+    table.momentum()
+    if len(landscape.variables) > 1:
+        found = f"the landscape has the variables {', '.join(landscape.variables)}"
+        raise CaseError("momentum", found, "Momentum is for one parameter", "Remove [momentum]")
+    return table
+
+
+def _variables(landscape: LandscapeTable, momentum: MomentumTable | None) -> list[str]:
+    names = landscape.variables
+    return names if momentum is None else [*names, PREFIX + names[0]]
+
+
+def _axes(table: object, variables: list[str], optional: int) -> dict[str, AxisTable]:
+    """The axes of variables; those from number `optional` on may be left out."""
     mapping = _mapping(table, ("grid",))
     _refuse_unknown(("grid",), mapping, variables, f"Axes are named after the variables: {', '.join(variables)}")
     axes = {}
-    for name in variables:
+    for name in variables[:optional] + [name for name in variables[optional:] if name in mapping]:
         remedy = f"{name} = {{ min = ..., max = ..., cells = ... }}"
         if name not in mapping:
             raise CaseError("grid", f'the variable "{name}" has no axis', "Every variable needs one", f"Add {remedy}")
@@ -911,11 +966,14 @@ def _evolve(content: Mapping[str, Any]) -> EvolveTable | None:
     return table
 
 
-def _escape(content: Mapping[str, Any]) -> EscapeTable | None:
+def _escape(content: Mapping[str, Any], moving: bool) -> EscapeTable | None:
+    """[escape]; moving: whether there is momentum, and a start without a velocity has none."""
     table = _optional(EscapeTable, content, "escape")
     if table is not None and table.target is not None and table.targets is not None:
         required = "One region is the target, several are targets"
         raise CaseError("escape.targets", "both target and targets are given", required, "Remove one")
+    if moving and table is not None and table.start is not None and len(table.start) == 1:
+        return table.model_copy(update={"start": [*table.start, 0.0]})
     return table
 
 

@@ -207,12 +207,15 @@ class Preview:
                 f"{self.case}   {self.verdict}",
                 *([f"  landscape   {self.origin}"] if self.origin else []),
                 f"  generator   {self.lattice}",
-                f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
+                f"  diffusion   {self._definite()} in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),
                 *self._effort(),
             ]
         )
+
+    def _definite(self) -> str:
+        return "positive definite" if self.smallest_diffusion > 0.0 else "nowhere negative"
 
     def _effort(self) -> list[str]:
         """Memory and time: of a factorisation where one is needed, and of the steps in time."""

@@ -466,7 +466,7 @@ NOT_YET = [
     *(
         (f"[{table}]", f"¶[{table}]\n{key}\n", "[stationary]", f"{table}: {REMOVE}")
         for table, key in [
-            ("momentum", "beta = 0.9"), ("ensemble", "walkers = 10"),
+            ("ensemble", "walkers = 10"),
             ("gradient_noise", "at = [0.0]"),
         ]
     ),
@@ -604,9 +604,9 @@ MODELLED = [
     (CONSTANT, 'kind = "constant"\ndiffusion = [[1.0, 0.0], [0.0, 1.0]]', "diffusion =", "noise.diffusion: it is 2 x "
      "2. It must be 1 x 1, one row per variable."),
     (CONSTANT, 'kind = "tensor"\ndiffusion = [["x"]]', "[noise]", "noise: the diffusion matrix has the eigenvalue -1.9 "
-     "in cell (0) at x = -1.9. The diffusion must be positive definite in every cell."),
+     "in cell (0) at x = -1.9. No eigenvalue of the diffusion may be negative in any cell."),
     (CONSTANT, HESSIAN.replace('\nprojection = "abs"', ""), "[noise]", "noise: the Hessian of the loss has the "
-     "eigenvalue -3.88 in cell (9) at x = -0.1. The diffusion must be positive definite in every cell. "
+     "eigenvalue -3.88 in cell (9) at x = -0.1. No eigenvalue of the diffusion may be negative in any cell. "
      'Choose noise.projection = "abs" or "clip", and a noise.floor above 0.'),
     (CONSTANT, HESSIAN.replace("floor = 0.5", "floor = -1"), "floor =", "noise.floor: it is -1. It must be a finite "
      "number, 0 or more."),

@@ -165,9 +165,7 @@ def build_edges(problem: Problem, at_cells: Sample, shape: LocalShape) -> tuple[
     return _with_departures(problem, edges, departures), cut_exits(problem, shape, cuts)
 
 
-def _edges_and_cuts(
-    problem: Problem, found: Iterable[tuple[IntArray, FloatArray]], every: bool
-) -> tuple[Edges, Cuts]:
+def _edges_and_cuts(problem: Problem, found: Iterable[tuple[IntArray, FloatArray]], every: bool) -> tuple[Edges, Cuts]:
     """Edges without rates, and where those that leave through absorbing walls are cut.
 
     found: offsets and weights; every: whether edges along the axes need no weight (the drift may follow them).
@@ -322,9 +320,7 @@ def cut_exits(problem: Problem, shape: LocalShape, cuts: Cuts) -> Exits:
     rate[loose] = own
     if not np.isfinite(rate).all():
         _refuse_rates(problem, int(cuts.cell[np.argmin(np.isfinite(rate))]))
-    return Exits(
-        cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved, local
-    )
+    return Exits(cuts.cell, cuts.displacement, cuts.fraction, rate, cuts.axis, cuts.gate, cuts.gates, unresolved, local)
 
 
 def _cut_rates(problem: Problem, shape: LocalShape, cuts: Cuts) -> tuple[FloatArray, int]:

@@ -171,9 +171,9 @@ def rates(weight, whole, half, curvature, circulating, forward, backward):  # ty
 
 @njit(cache=True)
 def drifting(weight, drift):  # type: ignore[no-untyped-def]
-    """weight B(-drift / weight), the rate along an offset; its limit max(drift, 0) where the weight vanishes."""
+    """Weight B(-drift / weight), the rate along an offset; its limit max(drift, 0) where the weight vanishes."""
     if abs(drift) >= 700.0 * weight:
-        return max(drift, 0.0)
+        return drift if drift > 0.0 else 0.0
     return weight * bernoulli(abs(drift / weight)) + max(drift, 0.0)
 
 

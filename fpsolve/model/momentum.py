@@ -21,6 +21,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import Axis, FloatArray, Grid
 from fpsolve.model.inertia import Inertia
+from fpsolve.model.initial import AbstractInitial, Gaussian, Point
 from fpsolve.model.landscape import PARTS_OF_DATA, Landscape
 from fpsolve.model.noise import AbstractNoise, ConstantNoise, Diffusion
 from fpsolve.model.problem import Problem
@@ -114,6 +115,22 @@ def velocity_axis(position: Problem, inertia: Inertia, name: str) -> Axis:
     if reach == 0.0:
         raise CaseError(f"grid.{name}", "nothing says how wide it is", "There is no noise", f"Give grid.{name}")
     return Axis(name, -reach, reach, max(FEWEST_CELLS, 2 * ((position.grid.size + 3) // 4)))
+
+
+def in_phase_space(start: AbstractInitial | None, problem: Problem) -> AbstractInitial | None:
+    """A start of one coordinate in phase space: a point has no velocity, a Gaussian a thermal one; others as they are.
+
+    Thermal is the Maxwellian of the temperature at the Gaussian's mean.
+    """
+    if isinstance(start, Point) and len(start.point) == 1:
+        return Point([*start.point, 0.0])
+    if isinstance(start, Gaussian) and len(start.mean) == 1:
+        assert problem.landscape.inertia is not None
+        noise = problem.diffusion.matrix(np.array([[start.mean[0]], [0.0]]))[1, 1, 0]
+        thermal = float(problem.landscape.inertia.temperature(noise)) / problem.landscape.inertia.mass
+        spread = start.width**2 if start.width is not None else float(np.asarray(start.covariance).reshape(-1)[0])
+        return Gaussian([*start.mean, 0.0], np.diag([spread, thermal]))
+    return start
 
 
 def _check_landscape(landscape: Landscape) -> None:

@@ -164,6 +164,15 @@ class Problem:
         )
 
     @cached_property
+    def boltzmann_temperature(self) -> float | None:
+        """T where exp(-loss/T) is at rest: `temperature` without a further drift, or in phase space with constant D."""
+        landscape, constant = self.landscape, self.diffusion.constant
+        if landscape.inertia is None:
+            return self.temperature if landscape.is_gradient else None
+        thermal = 0.0 if constant is None else float(landscape.inertia.temperature(constant[1, 1]))
+        return thermal if thermal > 0.0 else None
+
+    @cached_property
     def is_reversible(self) -> bool:
         """Whether the equilibrium is known in closed form: beta is the gradient of a known potential."""
         return self.exponent.remainder is None and not self.is_degenerate
@@ -175,10 +184,14 @@ class Problem:
         D = T M, drift = -M grad L + f:  potential -L/T,      remainder D^-1 f
         D = f(x) M with constant M:      potential -s ln f,   remainder D^-1 drift   (s: the convention's share)
         any other D:                     no potential,        remainder D^-1 v
+        phase space, constant D:         potential -E/T, of the density at rest
 
         Where D has no inverse the potential is infinite and the remainder nan.
         """
         landscape, temperature = self.landscape, self.temperature
+        if landscape.inertia is not None and self.boltzmann_temperature is not None and landscape.loss is not None:
+            energy, thermal = landscape.loss, self.boltzmann_temperature
+            return Exponent(lambda positions: -energy(positions) / thermal, None)
         if temperature is not None and landscape.loss is not None:
             loss = landscape.loss
             extra = None if landscape.extra_drift is None else self._over_diffusion(landscape.extra_drift)
