@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
-from fpsolve.discretise.phase_space import build_phase_edges, has_equilibrium
+from fpsolve.discretise.phase_space import build_phase_edges, in_phase_space
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
 from fpsolve.model.problem import Problem
@@ -50,7 +50,7 @@ class Generator:
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls."""
         everywhere = np.ones(problem.grid.size, dtype=np.bool_)
-        if has_equilibrium(problem):
+        if in_phase_space(problem):
             edges, exits, shape = build_phase_edges(problem)
             return cls(problem, shape, edges, exits, everywhere)
         at_cells = sample_cells(problem)

@@ -16,6 +16,9 @@ diffusion, |V| width/2 along positions, which is reversible, has the same p* at 
 first order. What it does to slow friction is to mix energies. So flow that turns a corner, through one cell from one
 neighbour to another, is taken straight to it, along a diagonal: as much as can be leaves every cell along the curve of
 its energy, and F keeps its zero divergence.
+
+Where D changes along positions, no density at rest is known: T is then a mean one, and the friction that is not in
+balance with the noise adds -(friction/m - D m/T) V p* to F.
 """
 
 from __future__ import annotations
@@ -34,15 +37,33 @@ from fpsolve.model.grid import Axis, FloatArray, IntArray
 from fpsolve.model.problem import Problem
 
 
-def has_equilibrium(problem: Problem) -> bool:
-    """Whether a problem is one of phase space, with exp(-E/T) at rest."""
-    return problem.landscape.inertia is not None and problem.boltzmann_temperature is not None
+def in_phase_space(problem: Problem) -> bool:
+    """Whether a problem is one of phase space, with noise somewhere."""
+    return problem.landscape.inertia is not None and _temperature(problem) > 0.0
 
 
 def _temperature(problem: Problem) -> float:
-    """T of exp(-E/T)."""
-    assert problem.boltzmann_temperature is not None
-    return problem.boltzmann_temperature
+    """T of exp(-E/T); where the noise changes along positions, its mean, as if each of them were at rest by itself."""
+    if (known := problem.boltzmann_temperature) is not None:
+        return known
+    inertia, loss = problem.landscape.inertia, problem.landscape.loss
+    assert inertia is not None
+    assert loss is not None
+    thermal = inertia.temperature(_noise(problem))
+    centres = problem.grid.axes[0].centres
+    height = loss(np.array([centres, np.zeros_like(centres)]))
+    warm = thermal > 0.0
+    if not warm.any():
+        return 0.0
+    depth = (height - height.min())[warm] / thermal[warm]
+    weights = np.exp(depth.min() - depth) * problem.grid.axes[0].widths[warm]
+    return float((weights * thermal[warm]).sum() / weights.sum())
+
+
+def _noise(problem: Problem) -> FloatArray:
+    """The diffusion of the velocity at every position, (positions,)."""
+    centres = problem.grid.axes[0].centres
+    return np.asarray(problem.diffusion.matrix(np.array([centres, np.zeros_like(centres)]))[1, 1])
 
 
 # The ways round a corner between four cells, by the direction (along positions, along velocities) of the diagonal: the
@@ -57,6 +78,9 @@ WAYS = {
 # Upwinding may spread energies by this share of what friction does, on the finest grid: then escape times are within
 # some two per cent after extrapolation from three grids.
 MOST_NUMERICAL = 0.75
+# psi may be anything on the corners of cells, at the price of accuracy: where cells are so wide that E changes by more
+# thermal energies within half of one, it is taken to change by so many.
+MOST_RISE = 10.0
 LEAST_SHORTENED = 1e-200  # a cell that is less probable, relative to the most probable one, has no diagonals
 
 
@@ -79,7 +103,7 @@ class Hops:
         inertia, temperature = problem.landscape.inertia, _temperature(problem)
         assert inertia is not None
         position, velocity = problem.grid.axes
-        mass, spread = inertia.mass, float(problem.diffusion.matrix(np.zeros((2, 1)))[1, 1, 0])
+        mass, spread = inertia.mass, _noise(problem)
         still = np.zeros(position.cells + 1)
 
         def height(x: FloatArray) -> FloatArray:
@@ -94,13 +118,19 @@ class Hops:
         along_position = np.array([size * np.multiply.outer(ends, across) for ends in (above, below)])
         rise = above - below
         along_velocity = np.array([size * np.multiply.outer(rise, ends) for ends in (faster, slower)])
-        diffusion = _reversible(velocity, mass / temperature, spread)
-        return cls(along_position, along_velocity, np.broadcast_to(diffusion[:, None], along_velocity.shape))
+        diffusion = spread[:, None] * _reversible(velocity, mass / temperature)[:, None]
+        if problem.diffusion.constant is None:  # friction beyond what is in balance with the noise
+            excess = inertia.friction / mass - spread * mass / temperature
+            ends = (velocity.faces[1:] * faster, velocity.faces[:-1] * slower)
+            along_velocity -= np.array([np.multiply.outer(excess, end / velocity.widths) for end in ends])
+        return cls(along_position, along_velocity, diffusion)
 
 
 def _falls(axis: Axis, height: Callable[[FloatArray], FloatArray]) -> tuple[FloatArray, FloatArray]:
     """exp(-height) at the lower and the upper face of every cell, over that at its centre; 0 at reflecting walls."""
     centre, faces = height(axis.centres), height(axis.faces)
+    beside = np.concatenate([centre[:1], np.maximum(centre[:-1], centre[1:]), centre[-1:]])
+    faces = np.maximum(faces, beside - MOST_RISE)
     below, above = np.exp(centre - faces[:-1]), np.exp(centre - faces[1:])
     if axis.walls[0] == "reflecting":
         below[0] = 0.0
@@ -109,10 +139,10 @@ def _falls(axis: Axis, height: Callable[[FloatArray], FloatArray]) -> tuple[Floa
     return below, above
 
 
-def _reversible(axis: Axis, stiffness: float, spread: float) -> FloatArray:
+def _reversible(axis: Axis, stiffness: float) -> FloatArray:
     """Rates from every velocity to the next and to the one before, (2, cells), of the fluctuations and the friction.
 
-    stiffness: mass / T; spread: D. As for other edges of a known equilibrium.
+    For D = 1, at rest with exp(-stiffness V**2/2), as for other edges of a known equilibrium. stiffness: mass / T.
     """
     centres, between = axis.centres, axis.faces[1:-1]
     widths, thin = axis.widths, axis.stretch(np.arange(0.5, axis.cells - 1.0))
@@ -122,7 +152,7 @@ def _reversible(axis: Axis, stiffness: float, spread: float) -> FloatArray:
     bend = stiffness * thin**2 + whole * 2.0 * np.diff(np.log(widths))
     most = np.maximum(24.0, 4.0 * np.abs(whole))
     rates = np.zeros((2, axis.cells))
-    weight = spread / thin**2
+    weight = 1.0 / thin**2
     kernels.rates(weight, whole, half, np.clip(bend, -most, most), np.zeros_like(whole), rates[0, :-1], rates[1, 1:])
     return rates
 
@@ -242,7 +272,7 @@ def numerical_share(problem: Problem, edges: Edges) -> float:
 
 def refuse_numerical_diffusion(problem: Problem, edges: Edges) -> None:
     """Refuse an escape whose time upwinding would decide. Raises CaseError with the cells that would do."""
-    if not has_equilibrium(problem) or (share := numerical_share(problem, edges)) <= MOST_NUMERICAL:
+    if not in_phase_space(problem) or (share := numerical_share(problem, edges)) <= MOST_NUMERICAL:
         return
     cells = " and ".join(
         f"{axis.name}.cells = {int(np.ceil(axis.cells * share / MOST_NUMERICAL))}" for axis in problem.grid.axes

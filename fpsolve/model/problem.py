@@ -15,7 +15,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generate_binary_structure, maximum_filter
+from scipy.ndimage import maximum_filter1d
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
@@ -140,9 +140,11 @@ class Problem:
         if (constant := self.diffusion.constant) is not None:
             return np.full(self.grid.size, is_singular(constant[..., None])[0])
         sizes = self.grid.shaped(np.einsum("iip->p", self.diffusion_at_cells))
-        modes = ["wrap" if axis.periodic else "nearest" for axis in self.grid.axes]
-        around = maximum_filter(sizes, footprint=generate_binary_structure(sizes.ndim, 1), mode=modes)
-        return is_singular(self.diffusion_at_cells) | (sizes <= VANISHING * around).ravel()
+        beside = sizes
+        for number, axis in enumerate(self.grid.axes):
+            mode = "wrap" if axis.periodic else "nearest"
+            beside = np.maximum(beside, maximum_filter1d(sizes, 3, axis=number, mode=mode))
+        return is_singular(self.diffusion_at_cells) | (sizes <= VANISHING * beside).ravel()
 
     @cached_property
     def is_degenerate(self) -> bool:
