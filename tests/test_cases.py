@@ -15,15 +15,6 @@ PATHS = sorted(FOLDER.glob("*.toml"))
 # More than 4 seconds on one core without figures; the others stay below.
 SLOW = {"deep-barrier", "iris", "kramers-turnover", "one-example-steps", "one-over-k", "sharp-to-flat"}
 SLOW |= {"two-valleys", "well-3d"}
-    "deep-barrier",
-    "iris",
-    "kramers-turnover",
-    "one-example-steps",
-    "one-over-k",
-    "sharp-to-flat",
-    "two-valleys",
-    "well-3d",
-}
 
 every_case = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 
