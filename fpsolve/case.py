@@ -1,7 +1,6 @@
 """Case files: TOML text -> Case, checked once, at the door; a Case knows its Problem.
 
-Every key that the contract names is either read, refused as "not available yet", or an error with the nearest
-known key. Messages carry the file, the key and its line.
+Every key is either read, or an error with the nearest known key. Messages carry the file, the key and its line.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from fpsolve.model.grid import Axis, FloatArray, Grid, Wall, turned_names
 from fpsolve.model.initial import AbstractInitial, Density, Gaussian, Point, Saved, Uniform
 from fpsolve.model.landscape import Landscape
 from fpsolve.model.maps import Refinement
+from fpsolve.model.momentum import PREFIX, Momentum, in_phase_space, velocity_axis
 from fpsolve.model.noise import (
     AbstractNoise,
     AmplitudeNoise,
@@ -212,6 +212,18 @@ NOISES: dict[str, type[AnyNoiseTable]] = {
 }
 
 
+class MomentumTable(Table):
+    """[momentum]: mass and friction, or beta."""
+
+    beta: float | None = None
+    friction: float | None = None
+    mass: float | None = None
+
+    def momentum(self) -> Momentum:
+        """Mass and friction of a one-parameter loss. Raises CaseError for what does not go together."""
+        return Momentum(beta=self.beta, friction=self.friction, mass=self.mass)
+
+
 class RefinementTable(Table):
     """One place where an axis of [grid] has finer cells."""
 
@@ -370,10 +382,8 @@ class Expectation(Table):
 
 WALL_WORDS: tuple[Wall, ...] = ("reflecting", "absorbing", "periodic")
 DOMAIN_WALLS: tuple[Wall, ...] = ("reflecting", "absorbing")
-TABLES = ("title", "landscape", "noise", "grid", "walls", "regions", "initial", "observables", "evolve",
+TABLES = ("title", "landscape", "noise", "momentum", "grid", "walls", "regions", "initial", "observables", "evolve",
           "stationary", "spectrum", "escape", "ensemble", "gradient_noise", "expect")  # fmt: skip
-# What the contract names and this version cannot do yet. A path ends at the key; "*" is any axis.
-LATER = {("momentum",)}
 DOMAIN = "domain"  # a key beside the axes in [grid] and [walls]
 MATRICES = ("mobility", "diffusion", "noise_amplitude", "covariance")
 SCHEDULED = ("learning_rate", "batch_size", "injected", "temperature")
@@ -431,6 +441,7 @@ class Case:
     expect: dict[str, Expectation]
     domain_text: str | None = None
     domain_wall: Wall | None = None  # None: left out
+    momentum: MomentumTable | None = None
     folder: Path = field(default=Path(), compare=False)  # of the case file
     watch: Callable[[float], None] | None = field(default=None, compare=False)  # told how far the data are read
     roughly: bool = field(default=False, compare=False)  # big data are read for a first look only
@@ -438,8 +449,26 @@ class Case:
     @cached_property
     def problem(self) -> Problem:
         """The problem: landscape, noise and grid. Raises CaseError where they are wrong."""
-        landscape = self._landscape.tabulated(self.grid, self.watch, roughly=self.roughly)
-        return Problem(landscape, self.noise.noise(), self.grid)
+        if self.momentum is not None:
+            return self.momentum.momentum().problem(self._position.landscape, self._position.noise, self.grid)
+        return self._position
+
+    @cached_property
+    def _position(self) -> Problem:
+        """The problem without momentum."""
+        grid = self.grid
+        if self.momentum is not None:
+            grid = Grid(None, domain=None, **{name: self._axis(name) for name in self.landscape.variables})
+        landscape = self._landscape.tabulated(grid, self.watch, roughly=self.roughly)
+        return Problem(landscape, self.noise.noise(), grid)
+
+    def _axis(self, name: str) -> Axis:
+        return self.axes[name].axis(name, self.walls[name])
+
+    @property
+    def variables(self) -> list[str]:
+        """The names of the variables: those of the landscape, and with momentum that of the velocity."""
+        return _variables(self.landscape, self.momentum)
 
     @cached_property
     def _landscape(self) -> Landscape:
@@ -469,7 +498,8 @@ class Case:
     def start(self) -> AbstractInitial | None:
         """The starting density of [initial]; None stands for the density at rest."""
         assert self.initial is not None
-        return self.initial.initial(self.folder)
+        start = self.initial.initial(self.folder)
+        return start if self.momentum is None else in_phase_space(start, self.problem)
 
     @cached_property
     def absorbing(self) -> tuple[Region, ...]:
@@ -487,7 +517,10 @@ class Case:
     @cached_property
     def grid(self) -> Grid:
         """The grid, walls included. Raises CaseError for bounds out of order."""
-        axes = {name: table.axis(name, self.walls[name]) for name, table in self.axes.items()}
+        axes = {name: self._axis(name) for name in self.axes}
+        if self.momentum is not None and len(axes) == 1:
+            noise, name = self._position.noise, self.variables[1]
+            axes[name] = velocity_axis(self._position, self.momentum.momentum().with_noise(noise), name)
         frame = None if self.frame is None else self._landscape.frame(self.frame.at, self.frame.directions)
         return Grid(frame, domain=self.domain, **axes)
 
@@ -496,8 +529,8 @@ class Case:
         """What the grid is cut to."""
         if self.domain_text is None:
             return None
-        variables, parameters = self.landscape.variables, self.landscape.parameters
-        return Domain.parse(self.domain_text, variables, parameters, self.domain_wall or "reflecting")
+        parameters = self.landscape.parameters
+        return Domain.parse(self.domain_text, self.variables, parameters, self.domain_wall or "reflecting")
 
     @cached_property
     def regions(self) -> dict[str, Region]:
@@ -528,7 +561,7 @@ class Case:
         """What [escape] asks; what it leaves out is filled in from the basins of the loss."""
         assert self.escape is not None
         valley = None if self.escape.valley is None else self.region(self.escape.valley, "escape.valley")
-        target = union(self.targets, len(self.axes)) if self.targets else None
+        target = union(self.targets, len(self.variables)) if self.targets else None
         return complete_question(self.problem_of("escape"), self.escape.start, valley, target)
 
     @cached_property
@@ -552,12 +585,12 @@ class Case:
         return None if given is None else self.region(given, "escape.core")
 
     def _parsed(self, name: str, text: str, where: str) -> Region:
-        return Region.parse(name, text, self.landscape.variables, self.landscape.parameters, where)
+        return Region.parse(name, text, self.variables, self.landscape.parameters, where)
 
     @cached_property
     def observables(self) -> dict[str, Any]:
         """Fields of [observables], and the loss where there is one, by name."""
-        variables, parameters = self.landscape.variables, self.landscape.parameters
+        variables, parameters = self.variables, self.landscape.parameters
         loss = {} if self.problem.landscape.loss is None else {"loss": self.problem.landscape.loss}
         own = {
             name: read_field(text, (), variables, parameters, f"observables.{name}")
@@ -571,6 +604,7 @@ class Case:
             "title": self.title,
             "landscape": _plain(self.landscape),
             "noise": _plain(self.noise),
+            "momentum": {} if self.momentum is None else _plain(self.momentum),
             "grid": ({} if self.frame is None else {"axes": _plain(self.frame)})
             | {name: _plain(table) for name, table in self.axes.items()}
             | _given(self.domain_text),
@@ -647,8 +681,9 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
             required = "Every case needs [landscape], [noise] and [grid]"
             raise CaseError("", f"the table [{table}] is missing", required, f"Add [{table}]")
     landscape = _landscape(content["landscape"])
-    frame = _frame(content["grid"], landscape.variables)
-    axes = _axes(content["grid"], landscape.variables if frame is None else turned_names(len(landscape.variables)))
+    frame, momentum = _frame(content["grid"], landscape.variables), _momentum(content, landscape)
+    names = _variables(landscape, momentum) if frame is None else list(turned_names(len(landscape.variables)))
+    axes = _axes(content["grid"], names, optional=len(landscape.variables))
     return Case(
         name=name,
         title=_title(content.get("title", name)),
@@ -663,12 +698,13 @@ def parse_case(content: Mapping[str, Any], name: str, folder: Path = Path()) -> 
         evolve=_evolve(content),
         stationary=_optional(StationaryTable, content, "stationary"),
         spectrum=_optional(SpectrumTable, content, "spectrum"),
-        escape=_escape(content),
+        escape=_escape(content, moving=momentum is not None),
         ensemble=_optional(EnsembleTable, content, "ensemble"),
         gradient_noise=_optional(GradientNoiseTable, content, "gradient_noise"),
         expect=_expect(content),
         domain_text=_domain(content),
         domain_wall=_domain_wall(content),
+        momentum=momentum,
         folder=folder,
     )
 
@@ -825,9 +861,6 @@ def _refuse_unknown(path: tuple[str, ...], table: Mapping[str, Any], known: Iter
         if key in names:
             continue
         here = (*path, key)
-        general = (path[0], "*", key) if len(path) == 2 else here
-        if here in LATER or general in LATER:
-            raise CaseError(join_path(here), "it is not available yet", "This version does not read it", "Remove it")
         kinds = [kind for kind, model in NOISES.items() if path == ("noise",) and key in model.model_fields]
         if kinds:
             found = f'it has no effect for noise.kind = "{table.get("kind")}"'
@@ -881,6 +914,22 @@ def _noise(table: object) -> AnyNoiseTable:
     return _read(NOISES[kind], mapping, ("noise",))
 
 
+def _momentum(content: Mapping[str, Any], landscape: LandscapeTable) -> MomentumTable | None:
+    table = _optional(MomentumTable, content, "momentum")
+    if table is None:
+        return None
+    table.momentum()
+    if len(landscape.variables) > 1:
+        found = f"the landscape has the variables {', '.join(landscape.variables)}"
+        raise CaseError("momentum", found, "Momentum is for one parameter", "Remove [momentum]")
+    return table
+
+
+def _variables(landscape: LandscapeTable, momentum: MomentumTable | None) -> list[str]:
+    names = landscape.variables
+    return names if momentum is None else [*names, PREFIX + names[0]]
+
+
 def _frame(table: object, variables: list[str]) -> FrameTable | None:
     """[grid] axes, of a turned grid."""
     mapping, path = _mapping(table, ("grid",)), ("grid", "axes")
@@ -898,14 +947,14 @@ def _frame(table: object, variables: list[str]) -> FrameTable | None:
     return frame
 
 
-def _axes(table: object, names: Sequence[str]) -> dict[str, AxisTable]:
-    """The axes of [grid], named after the variables, or of a turned grid."""
+def _axes(table: object, names: Sequence[str], optional: int) -> dict[str, AxisTable]:
+    """The axes of [grid], named after the variables, or of a turned grid; from number `optional` on they may lack."""
     mapping = {key: value for key, value in _mapping(table, ("grid",)).items() if key != "axes"}
     turned = "axes" in _mapping(table, ("grid",))
     words = f"The axes of a turned grid are {', '.join(names)}" if turned else _named_after_variables(names)
     _refuse_unknown(("grid",), mapping, [*names, DOMAIN], words)
     axes = {}
-    for name in names:
+    for name in [*names[:optional], *(name for name in names[optional:] if name in mapping)]:
         remedy = f"{name} = {{ min = ..., max = ..., cells = ... }}"
         if name not in mapping:
             found = f"{name} is missing" if turned else f'the variable "{name}" has no axis'
@@ -1022,11 +1071,14 @@ def _evolve(content: Mapping[str, Any]) -> EvolveTable | None:
     return table
 
 
-def _escape(content: Mapping[str, Any]) -> EscapeTable | None:
+def _escape(content: Mapping[str, Any], moving: bool) -> EscapeTable | None:
+    """[escape]; moving: whether there is momentum, and a start without a velocity has none."""
     table = _optional(EscapeTable, content, "escape")
     if table is not None and table.target is not None and table.targets is not None:
         required = "One region is the target, several are targets"
         raise CaseError("escape.targets", "both target and targets are given", required, "Remove one")
+    if moving and table is not None and table.start is not None and len(table.start) == 1:
+        return table.model_copy(update={"start": [*table.start, 0.0]})
     return table
 
 

@@ -232,12 +232,15 @@ class Preview:
                 f"  generator   {self.lattice}",
                 *(f"              {words}" for words in axes_words(self.grid)),
                 *([f"  domain      {self.grid.domain.words}"] if isinstance(self.grid.domain, Domain) else []),
-                f"  diffusion   positive definite in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
+                f"  diffusion   {self._definite()} in every cell, smallest eigenvalue {self.smallest_diffusion:.3g}",
                 f"  resolution  {resolution if narrowest else 'no well or saddle inside'}",
                 *([] if self.layer is None else [f"  floor       the layer {layer_words(self.grid, self.layer)}"]),
                 *self._effort(),
             ]
         )
+
+    def _definite(self) -> str:
+        return "positive definite" if self.smallest_diffusion > 0.0 else "nowhere negative"
 
     def _effort(self) -> list[str]:
         """Memory and time: of a factorisation where one is needed, and of the steps in time."""

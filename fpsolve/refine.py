@@ -25,6 +25,7 @@ from fpsolve.analyse.question import complete_question
 from fpsolve.analyse.stationary_points import StationaryPoint, StationaryPointError, minimum_near
 from fpsolve.discretise.exponents import cells_across
 from fpsolve.discretise.generator import Generator
+from fpsolve.discretise.phase_space import refuse_numerical_diffusion
 from fpsolve.errors import FpsolveError, Notice
 from fpsolve.model.grid import Axis, BoolArray, Grid
 from fpsolve.model.maps import Refinement
@@ -206,6 +207,7 @@ def escape(
     CaseError : a question that makes no sense, or that the basins do not complete. RunError : the solve failed.
     """
     generator = problem if isinstance(problem, Generator) else Generator.of(problem)
+    refuse_numerical_diffusion(generator.problem, generator.edges)
     if start is None or (target is None and targets is None):
         completed = _completed(generator.problem, start, target, targets, valley)
         start, valley = completed.start, completed.valley
@@ -388,10 +390,17 @@ def _other_wells(problem: Problem, minimum: Feature | None, basins: Basins | Non
 
 
 def _feature(problem: Problem, point: StationaryPoint) -> Feature:
-    """The width along an axis is that of a cut: 1 / sqrt of the diagonal of |D^-1 M H|, the curvature of ln p."""
-    at = point.position[:, None]
-    curvature = np.linalg.solve(problem.diffusion.matrix(at)[..., 0], problem.landscape.mobility @ point.hessian)
-    grid = problem.grid
+    """The width along an axis is that of a cut: 1 / sqrt of the diagonal of |D^-1 M H|, the curvature of ln p.
+
+    In phase space that is |H| / T; of a D without inverse only its range counts.
+    """
+    at, inertia, grid = point.position[:, None], problem.landscape.inertia, problem.grid
+    matrix = problem.diffusion.matrix(at)[..., 0]
+    if inertia is not None and matrix[1, 1] > 0.0:
+        curvature = point.hessian / float(inertia.temperature(matrix[1, 1]))
+    else:
+        inverse = np.linalg.pinv(matrix, hermitian=True) if problem.is_degenerate else np.linalg.inv(matrix)
+        curvature = inverse @ problem.landscape.mobility @ point.hessian
     values, vectors = np.linalg.eigh(grid.turned_matrices(0.5 * (curvature + curvature.T)))
     sharpness = np.einsum("ia,a,ia->i", vectors, np.abs(values), vectors)
     along = grid.along(point.position)

@@ -8,8 +8,9 @@ from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import quad
 from scipy.linalg import expm, solve_continuous_lyapunov
-from scipy.special import erf
+from scipy.special import erf, i1e
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -244,3 +245,65 @@ def gaussian_in_boxes(edges: Sequence[Array], mean: ArrayLike, covariance: Array
     for axis, edge in enumerate(edges):
         fine = np.add.reduceat(fine, 5 * np.arange(len(edge) - 1), axis=axis)
     return fine.ravel()
+
+
+# Feller's diffusion dY = sqrt(2 Y) dW
+
+
+def feller_density(y: Array, start: float, time: float) -> Array:
+    """The part of the density that zero has not yet absorbed (Feller 1951): a Bessel function.
+
+    p = sqrt(y0/y) exp(-(y + y0)/t) I_1(2 sqrt(y y0)/t) / t
+    """
+    argument = 2.0 * np.sqrt(y * start) / time
+    exponent = argument - (y + start) / time
+    return np.asarray(np.sqrt(start / y) * i1e(argument) * np.exp(exponent) / time)
+
+
+# Momentum
+
+
+def kramers_with_inertia(friction: float, temperature: float, height: float, curvatures: tuple[float, float],
+                         action: float) -> float:  # fmt: skip
+    """Rate out of a well of unit mass that is not come back to: Kramers (1940), Mel'nikov & Meshkov (1986).
+
+    k = A(d) (sqrt(g**2/4 + w_b**2) - g/2) / w_b  w_0 / (2 pi) exp(-height/T),  d = g action / T the energy lost on one
+    swing from the saddle back to it [T]; ln A = 1/(2 pi) int ln(1 - exp(-d (s**2 + 1/4))) / (s**2 + 1/4) ds: d for slow
+    friction, where energy diffuses, 1 for fast. curvatures: of the minimum, w_0**2, and of the saddle, w_b**2.
+    """
+    lost, (well, top) = friction * action / temperature, curvatures
+    logarithm, _ = quad(lambda s: math.log1p(-math.exp(-lost * (s * s + 0.25))) / (s * s + 0.25), -np.inf, np.inf)
+    spatial = (math.sqrt(0.25 * friction**2 + top) - 0.5 * friction) / math.sqrt(top)
+    attempts = math.sqrt(well) / (2.0 * math.pi) * math.exp(-height / temperature)
+    return math.exp(logarithm / (2.0 * math.pi)) * spatial * attempts
+
+
+def klein_kramers_rate(slope: Function, temperature: float, friction: float, reach: float, cells: int = 100,
+                       velocities: int = 40) -> float:  # fmt: skip
+    """The slowest rate of the underdamped equation of unit mass in a symmetric double well, by Brinkman's hierarchy.
+
+    Hermite functions c_n of the velocity, c_n' = -n friction c_n - sqrt(n+1) A- c_(n+1) - sqrt(n) A+ c_(n-1), with
+    A+- = sqrt(T) (d/dx +- U'/(2 T)) in the basis of sinc functions, and matrix continued fractions (Risken 1989, 10.3).
+
+    slope: U'; reach: half the width, where exp(-U/2T) is gone.
+    """
+    step = 2.0 * reach / cells
+    number = np.arange(cells)
+    apart = number[:, None] - number
+    derivative = np.where(apart == 0, 0.0, (-1.0) ** apart / (step * np.where(apart == 0, 1, apart)))
+    push = np.diag(slope(step * (number + 0.5) - reach) / (2.0 * temperature))
+    up, down = (math.sqrt(temperature) * (derivative + sign * push) for sign in (1.0, -1.0))
+    rate = 0.0
+    for _ in range(10):
+        below = np.zeros((cells, cells))
+        for n in range(velocities, 0, -1):
+            below = (
+                math.sqrt(n) * down @ np.linalg.solve((n * friction - rate) * np.eye(cells) - below, math.sqrt(n) * up)
+            )
+        values = np.linalg.eigvals(-below)
+        values = values[np.abs(values.imag) < 1e-9 * np.abs(values).max()].real
+        found = float(values[np.argsort(np.abs(values))][1])
+        if abs(found - rate) < 1e-11 * found:
+            break
+        rate = found
+    return found

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fpsolve
 from fpsolve import CaseError, load_case
-from fpsolve.case import LATER, Case, join_path, line_of, parse_case, split_path
+from fpsolve.case import Case, join_path, line_of, parse_case, split_path
 
 # Every table once. The tests below change a piece; the mark ¶ in what they put there is where the complaint must point.
 WELL = """\
@@ -460,23 +460,6 @@ def test_a_text_where_a_table_belongs(tmp_path):
     assert refusal(path) == f'{path} line 1, noise: "loud" stands where a table belongs. Write [noise].'
 
 
-# --- what the contract names and this version cannot do
-
-REMOVE = "it is not available yet. This version does not read it. Remove it."
-NOT_YET = [
-    ("[momentum]", "¶[momentum]\nbeta = 0.9\n", "[stationary]", f"momentum: {REMOVE}"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("new", "old", "message"), [entry[1:] for entry in NOT_YET], ids=[key for key, *_ in NOT_YET])
-def test_not_available_yet(new, old, message, tmp_path):
-    text, line = changed(old, new)
-    path = written(text, tmp_path)
-    said = refusal(path)
-    assert said.startswith(f"{path} line {line}, {message or ''}")
-    assert "not available yet" in said
-
-
 # --- schedules
 
 SCHEDULES = {
@@ -540,11 +523,6 @@ def test_bad_schedules_are_refused(schedule, message, tmp_path):
     assert str(caught.value).startswith(f"{path} line 12, {message}")
 
 
-def test_every_later_key_is_tested():
-    tested = {tuple(key.replace(".x.", ".*.").strip("[]").split(".")) for key, *_ in NOT_YET}
-    assert set(LATER) <= tested
-
-
 # --- what only the model can refuse: `fpsolve check` finds all of it, still with file, line and key
 
 MODELLED = [
@@ -590,9 +568,9 @@ MODELLED = [
     (CONSTANT, 'kind = "constant"\ndiffusion = [[1.0, 0.0], [0.0, 1.0]]', "diffusion =", "noise.diffusion: it is 2 x "
      "2. It must be 1 x 1, one row per variable."),
     (CONSTANT, 'kind = "tensor"\ndiffusion = [["x"]]', "[noise]", "noise: the diffusion matrix has the eigenvalue -1.9 "
-     "in cell (0) at x = -1.9. The diffusion must be positive definite in every cell."),
+     "in cell (0) at x = -1.9. No eigenvalue of the diffusion may be negative in any cell."),
     (CONSTANT, HESSIAN.replace('\nprojection = "abs"', ""), "[noise]", "noise: the Hessian of the loss has the "
-     "eigenvalue -3.88 in cell (9) at x = -0.1. The diffusion must be positive definite in every cell. "
+     "eigenvalue -3.88 in cell (9) at x = -0.1. No eigenvalue of the diffusion may be negative in any cell. "
      'Choose noise.projection = "abs" or "clip", and a noise.floor above 0.'),
     (CONSTANT, HESSIAN.replace("floor = 0.5", "floor = -1"), "floor =", "noise.floor: it is -1. It must be a finite "
      "number, 0 or more."),

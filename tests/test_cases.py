@@ -13,7 +13,8 @@ from fpsolve.case import Case, load_case, parse_case
 FOLDER = Path(__file__).resolve().parents[1] / "cases"
 PATHS = sorted(FOLDER.glob("*.toml"))
 # More than 4 seconds on one core without figures; the others stay below.
-SLOW = {"deep-barrier", "iris", "one-example-steps", "one-over-k", "sharp-to-flat", "two-valleys", "well-3d"}
+SLOW = {"deep-barrier", "iris", "kramers-turnover", "one-example-steps", "one-over-k", "sharp-to-flat"}
+SLOW |= {"two-valleys", "well-3d"}
 
 every_case = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 

@@ -251,9 +251,12 @@ def entropy_production(generator: Generator, probability: FloatArray) -> float:
     """Total entropy production [1/time], non-negative, zero only in equilibrium (Schnakenberg 1976, eq. 7.6).
 
     sum over edges of (a - b) ln(a / b), with a = forward P(origin) and b = backward P(end); edges without
-    traffic in one direction (underflow in the far tails) are left out.
+    traffic in one direction (underflow in the far tails) are left out. nan where D has no inverse: edges that the drift
+    alone follows lead one way, whose entropy says nothing about the equation.
     """
     edges = generator.edges
+    if edges.local is not None and not np.isfinite(edges.exponent).all():
+        return float("nan")
     there = edges.forward * probability[edges.origin]
     back = edges.backward * probability[edges.end]
     busy = (there > 0.0) & (back > 0.0)

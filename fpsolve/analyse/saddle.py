@@ -174,9 +174,13 @@ def passage_to(problem: Problem, start: FloatArray, target: Region) -> Passage:
 
 
 def _temperature(problem: Problem, saddle: StationaryPoint) -> float:
-    """The noise over the mobility along the way over a saddle: T itself where D = T M."""
+    """The noise over the mobility along the way over a saddle: T itself where D = T M, or in phase space."""
     across = saddle.lowest_direction
     diffusion = problem.diffusion.matrix(saddle.position[:, None])[..., 0]
+    if (inertia := problem.landscape.inertia) is not None:
+        return float(inertia.temperature(diffusion[1, 1]))
+    if not across @ diffusion @ across > 0.0:
+        raise StationaryPointError(PLACE, "there is no noise along the way over the saddle")
     return float(across @ diffusion @ across / (across @ problem.landscape.mobility @ across))
 
 

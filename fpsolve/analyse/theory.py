@@ -139,6 +139,7 @@ class Crossing:
 
     def check_temperature(self) -> None:
         """Refuse noise that is not D = T M."""
+        self.check_no_momentum()
         if self.problem.landscape.loss is None:
             reason = "the landscape gives a drift and no loss"
             raise InapplicableError(reason)
@@ -147,9 +148,16 @@ class Crossing:
             reason = "the diffusion is not proportional to the mobility, so exp(-loss/T) is not the density at rest"
             raise InapplicableError(reason)
 
+    def check_no_momentum(self) -> None:
+        """Refuse a position with a velocity."""
+        if self.problem.landscape.inertia is not None:
+            reason = "the formula is one without momentum"
+            raise InapplicableError(reason)
+
     def check_boltzmann(self) -> None:
         """Refuse what does not have exp(-loss/T) at rest, without currents."""
         landscape = self.problem.landscape
+        self.check_no_momentum()
         if landscape.loss is not None and not landscape.is_gradient:
             reason = "the drift is not minus the gradient of the loss"
             raise InapplicableError(reason)

@@ -10,6 +10,12 @@ max(drift, 0), max(-drift, 0) is the limit of the rates where the weight vanishe
 chain converges to the solution of the equation whatever D does, of first order where the drift outweighs D on a cell,
 and of second order elsewhere; what reaches a point where drift and D vanish stays there.
 
+Where D vanishes on a line or at a point, the Ito drift there decides, as theory says (Feller 1952; Karlin & Taylor
+1981, section 15.6): where it leads out nothing stays, where it is zero what arrives is held. That needs a cell with its
+centre there, or an absorbing wall: a cell beside such a place has noise, and a reflecting wall or a face there gives
+back what should be held, the less the more cells there are, but only as 1 / ln(cells). A wall that is not reached
+(D = y with a drift above 1) may be of any kind.
+
 An offset carries the share weight e . D^+ drift of the drift; what is not in the range of D goes along the axes.
 """
 

@@ -21,7 +21,7 @@ from fpsolve.discretise import kernels
 from fpsolve.discretise.edges import Cuts, Edges, Exits, build_edges, cut_exits
 from fpsolve.discretise.exponents import LocalShape, local_shape, sample_cells
 from fpsolve.discretise.jumps import refuse_jumps
-from fpsolve.discretise.phase_space import build_phase_edges, has_equilibrium
+from fpsolve.discretise.phase_space import build_phase_edges, in_phase_space
 from fpsolve.discretise.surfaces import entry_fractions
 from fpsolve.errors import CaseError
 from fpsolve.model.grid import BoolArray, FloatArray, Grid, IntArray
@@ -52,7 +52,7 @@ class Generator:
     @classmethod
     def of(cls, problem: Problem) -> Generator:
         """The generator of a problem with its walls. Raises CaseError where the diffusion jumps as it must not."""
-        if has_equilibrium(problem):
+        if in_phase_space(problem):
             edges, exits, shape = build_phase_edges(problem)
             return cls(problem, shape, edges, exits, problem.grid.active)
         refuse_jumps(problem)

@@ -173,7 +173,7 @@ def rates(weight, whole, half, curvature, circulating, forward, backward):  # ty
 def drifting(weight, drift):  # type: ignore[no-untyped-def]
     """Weight B(-drift / weight), the rate along an offset; its limit max(drift, 0) where the weight vanishes."""
     if abs(drift) >= 700.0 * weight:
-        return max(drift, 0.0)
+        return drift if drift > 0.0 else 0.0
     return weight * bernoulli(abs(drift / weight)) + max(drift, 0.0)
 
 

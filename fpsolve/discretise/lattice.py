@@ -63,8 +63,8 @@ def lattice(problem: Problem) -> Iterator[tuple[IntArray, FloatArray]]:
 def index_tensors(problem: Problem) -> FloatArray:
     """D in index units as the lattice is given it [1/time], (axes, axes, cells), or (axes, axes, 1) if all are alike.
 
-    A D without inverse whose directions have no short offsets is given a little more in all of them, so that the longest
-    offset grows as the root of the number of cells: an error of first order.
+    A D without inverse whose directions have no short offsets is given a little more in all directions, so that the
+    longest offset grows as the root of the number of cells: an error of first order.
     """
     grid = problem.grid
     alike = grid.even and problem.diffusion.constant is not None

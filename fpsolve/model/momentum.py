@@ -21,6 +21,7 @@ from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
 from fpsolve.model.grid import Axis, FloatArray, Grid
 from fpsolve.model.inertia import Inertia
+from fpsolve.model.initial import AbstractInitial, Gaussian, Point
 from fpsolve.model.landscape import PARTS_OF_DATA, Landscape
 from fpsolve.model.noise import AbstractNoise, ConstantNoise, Diffusion
 from fpsolve.model.problem import Problem
@@ -82,7 +83,7 @@ class Momentum:
         Raises CaseError where the landscape has no loss or several parameters, a mobility or a further drift.
         """
         _check_landscape(landscape)
-        line = Grid(**{axis.name: axis for axis in grid.axes[:1]})
+        line = Grid(None, domain=None, **{axis.name: axis for axis in grid.axes[:1]})
         position = Problem(landscape, noise, line)  # checked, and sampled where that is dear
         inertia = self.with_noise(noise)
         base = position.whole[0].tabulated(line)
@@ -91,7 +92,9 @@ class Momentum:
         )
         name = PREFIX + landscape.variables[0]
         if grid.dimensions == 1:
-            grid = Grid(**{line.names[0]: line.axes[0], name: velocity_axis(position, inertia, name)})
+            grid = Grid(
+                None, domain=None, **{line.names[0]: line.axes[0], name: velocity_axis(position, inertia, name)}
+            )
         if grid.dimensions == 2 and grid.axes[1].walls != ("reflecting", "reflecting"):
             found = f"the walls of {name} are {' and '.join(grid.axes[1].walls)}"
             raise CaseError(f"walls.{name}", found, "Velocities have no walls but reflecting ones, far out", "")
@@ -114,6 +117,22 @@ def velocity_axis(position: Problem, inertia: Inertia, name: str) -> Axis:
     if reach == 0.0:
         raise CaseError(f"grid.{name}", "nothing says how wide it is", "There is no noise", f"Give grid.{name}")
     return Axis(name, -reach, reach, max(FEWEST_CELLS, 2 * ((position.grid.size + 3) // 4)))
+
+
+def in_phase_space(start: AbstractInitial | None, problem: Problem) -> AbstractInitial | None:
+    """A start of one coordinate in phase space: a point has no velocity, a Gaussian a thermal one; others as they are.
+
+    Thermal is the Maxwellian of the temperature at the Gaussian's mean.
+    """
+    if isinstance(start, Point) and len(start.point) == 1:
+        return Point([*start.point, 0.0])
+    if isinstance(start, Gaussian) and len(start.mean) == 1:
+        assert problem.landscape.inertia is not None
+        noise = problem.diffusion.matrix(np.array([[start.mean[0]], [0.0]]))[1, 1, 0]
+        thermal = float(problem.landscape.inertia.temperature(noise)) / problem.landscape.inertia.mass
+        spread = start.width**2 if start.width is not None else float(np.asarray(start.covariance).reshape(-1)[0])
+        return Gaussian([*start.mean, 0.0], np.diag([spread, thermal]))
+    return start
 
 
 def _check_landscape(landscape: Landscape) -> None:

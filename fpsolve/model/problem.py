@@ -15,7 +15,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generate_binary_structure, maximum_filter
+from scipy.ndimage import maximum_filter1d
 
 from fpsolve.errors import CaseError
 from fpsolve.model.fields import Field
@@ -146,9 +146,11 @@ class Problem:
         if (constant := self.diffusion.constant) is not None:
             return np.full(self.grid.size, is_singular(constant[..., None])[0])
         sizes = self.grid.shaped(np.einsum("iip->p", self.diffusion_at_cells))
-        modes = ["wrap" if axis.periodic else "nearest" for axis in self.grid.axes]
-        around = maximum_filter(sizes, footprint=generate_binary_structure(sizes.ndim, 1), mode=modes)
-        return is_singular(self.diffusion_at_cells) | (sizes <= VANISHING * around).ravel()
+        beside = sizes
+        for number, axis in enumerate(self.grid.axes):
+            mode = "wrap" if axis.periodic else "nearest"
+            beside = np.maximum(beside, maximum_filter1d(sizes, 3, axis=number, mode=mode))
+        return is_singular(self.diffusion_at_cells) | (sizes <= VANISHING * beside).ravel()
 
     @cached_property
     def is_degenerate(self) -> bool:
@@ -170,6 +172,15 @@ class Problem:
         )
 
     @cached_property
+    def boltzmann_temperature(self) -> float | None:
+        """T where exp(-loss/T) is at rest: `temperature` without a further drift, or in phase space with constant D."""
+        landscape, constant = self.landscape, self.diffusion.constant
+        if landscape.inertia is None:
+            return self.temperature if landscape.is_gradient else None
+        thermal = 0.0 if constant is None else float(landscape.inertia.temperature(constant[1, 1]))
+        return thermal if thermal > 0.0 else None
+
+    @cached_property
     def is_reversible(self) -> bool:
         """Whether the equilibrium is known in closed form: beta is the gradient of a known potential."""
         return self.exponent.remainder is None and not self.is_degenerate
@@ -181,10 +192,14 @@ class Problem:
         D = T M, drift = -M grad L + f:  potential -L/T,      remainder D^-1 f
         D = f(x) M with constant M:      potential -s ln f,   remainder D^-1 drift   (s: the convention's share)
         any other D:                     no potential,        remainder D^-1 v
+        phase space, constant D:         potential -E/T, of the density at rest
 
         Where D has no inverse the potential is infinite and the remainder nan.
         """
         landscape, temperature = self.landscape, self.temperature
+        if landscape.inertia is not None and self.boltzmann_temperature is not None and landscape.loss is not None:
+            energy, thermal = landscape.loss, self.boltzmann_temperature
+            return Exponent(lambda positions: -energy(positions) / thermal, None)
         if temperature is not None and landscape.loss is not None:
             loss = landscape.loss
             extra = None if landscape.extra_drift is None else self._over_diffusion(landscape.extra_drift)

@@ -277,10 +277,12 @@ class Report:
 def lattice_words(generator: Generator) -> str:
     """The generator's edges in words: neighbours per cell, longest offset, cell Peclet numbers."""
     edges, grid = _near(generator), generator.grid
+    edges = edges.select(np.isfinite(edges.exponent))  # the others lead one way only
     peclet = np.abs(edges.exponent)
     worst = int(np.argmax(peclet)) if peclet.size else 0
     center = grid.positions()[:, edges.origin[worst]] if peclet.size else np.zeros(grid.dimensions)
     place = ", ".join(f"{name} = {value:.2f}" for name, value in zip(grid.variables, center, strict=True))
+    edges = _near(generator)
     longest = int(np.abs(edges.displacement).max(initial=0))
     neighbours = np.bincount(edges.origin, minlength=grid.size) + np.bincount(edges.end, minlength=grid.size)
     points = 1 + int(np.median(neighbours))
@@ -309,7 +311,7 @@ def _rest_words(rest: AtRest, limits: Mapping[str, Limit]) -> str:
     parts += [f"mean {name} {shown(f'observables.{name}', value)}" for name, value in rest.observables.items()]
     if not parts:
         parts.append(f"mean ({', '.join(shown(f'mean.{axis}', value) for axis, value in enumerate(rest.mean))})")
-    if rest.detailed_balance > NOTICEABLE_CURRENT:
+    if rest.detailed_balance > NOTICEABLE_CURRENT and math.isfinite(rest.entropy_production):
         parts.append(f"entropy production {rest.entropy_production:.4g}")
     return "   ".join(parts)
 
@@ -368,7 +370,7 @@ def _rest_record(rest: AtRest | None, limits: Mapping[str, Limit]) -> dict[str, 
         "regions": rest.regions,
         "observables": rest.observables,
         "current": rest.mean_current.tolist(),
-        "entropy_production": rest.entropy_production,
+        "entropy_production": rest.entropy_production if math.isfinite(rest.entropy_production) else None,
     }
     bars = {
         path: {"extrapolated": limit.extrapolated, "error": limit.error, "order": limit.order}
