@@ -92,9 +92,8 @@ class Momentum:
         )
         name = PREFIX + landscape.variables[0]
         if grid.dimensions == 1:
-            grid = Grid(
-                None, domain=None, **{line.names[0]: line.axes[0], name: velocity_axis(position, inertia, name)}
-            )
+            velocity = velocity_axis(position, inertia, name)
+            grid = Grid(None, domain=None, **{line.names[0]: line.axes[0], name: velocity})
         if grid.dimensions == 2 and grid.axes[1].walls != ("reflecting", "reflecting"):
             found = f"the walls of {name} are {' and '.join(grid.axes[1].walls)}"
             raise CaseError(f"walls.{name}", found, "Velocities have no walls but reflecting ones, far out", "")
