@@ -456,8 +456,9 @@ class Case:
     @cached_property
     def _position(self) -> Problem:
         """The problem without momentum."""
-        grid = self.grid
-        if self.momentum is not None:
+        if self.momentum is None:
+            grid = self.grid
+        else:
             grid = Grid(None, domain=None, **{name: self._axis(name) for name in self.landscape.variables})
         landscape = self._landscape.tabulated(grid, self.watch, roughly=self.roughly)
         return Problem(landscape, self.noise.noise(), grid)
@@ -473,8 +474,8 @@ class Case:
     @cached_property
     def _landscape(self) -> Landscape:
         """The landscape; no variable is periodic where the axes of the grid are turned."""
-        axes = () if self.frame is not None else self.grid.axes
-        periods = {axis.name: axis.upper - axis.lower for axis in axes if axis.periodic}
+        axes = {} if self.frame is not None else self.axes
+        periods = {name: axis.max - axis.min for name, axis in axes.items() if "periodic" in self.walls[name]}
         return self.landscape.landscape(self.folder, periods)
 
     def problem_of(self, table: Literal["stationary", "spectrum", "escape"]) -> Problem:

@@ -268,8 +268,9 @@ def test_an_error_about_a_table_names_the_override_inside_it(tmp_path):
 
 REFUSED = [
     # names
-    ("[grid]", "¶[gird]", 'gird: unknown table "gird". Known: title, landscape, noise, grid, walls, regions, initial, '
-     'observables, evolve, stationary, spectrum, escape, ensemble, gradient_noise, expect. Did you mean "grid"?'),
+    ("[grid]", "¶[gird]", 'gird: unknown table "gird". Known: title, landscape, noise, momentum, grid, walls, regions, '
+     'initial, observables, evolve, stationary, spectrum, escape, ensemble, gradient_noise, expect. '
+     'Did you mean "grid"?'),
     ("[stationary]", "¶[stationnary]", 'stationnary: unknown table "stationnary". Known: '),
     ("cells =", "¶cels =", f"grid.x.cels: {CELS}"),
     ("variables =", "¶variable =", 'landscape.variable: unknown key "variable". Known: variables, loss, drift, '
@@ -601,7 +602,7 @@ MODELLED = [
      "where cells are 0.2. A Gaussian must be at least 0.5 cells wide. Use more cells, a wider Gaussian, or a point."),
     ('watch = ["left"]', 'watch = ["lift"]', "watch =", 'evolve.watch: "lift" is not a known region. A region is a '
      'condition or one of [regions]: left, right. Did you mean "left"?'),
-    ("save = 4", "save = 1000000000000", "save =", "evolve.save: 1000000000000 saved densities need about 4.47e+05 "
+    ("save = 4", "save = 1000000000000", "save =", "evolve.save: 1000000000000 saved densities need about 8.94e+05 "
      "GiB. This machine has "),
     # the escape
     ("start = [-1.0]", "start = [-1.0, 0.0]", "start =", "escape.start: 2 coordinates. A point needs 1, one per "),

@@ -182,8 +182,8 @@ def test_a_jump_is_integrated_wherever_it_lies(place):
 
 
 def test_exponents_that_do_not_settle_are_counted():
-    landscape = Landscape(drift=["1"], variables=("x",))
-    noise = TensorNoise(diffusion="1e-20 + x**2", convention="isothermal")  # a peak 1e-10 wide in cells of 0.5
+    landscape = Landscape(drift=["1/abs(x - 0.1)"], variables=("x",))  # its integral grows with every panel
+    noise = TensorNoise(diffusion="1 + 0.1*x", convention="isothermal")
     assert Generator.of(Problem(landscape, noise, box((4,)))).edges.unresolved > 0
 
 

@@ -276,7 +276,7 @@ def test_bad_questions(change, message, monkeypatch):
 
 
 def test_too_many_saved_densities():
-    each = 8 * 12 * 3  # bytes: probability, density, current in 12 cells
+    each = 8 * 12 * 6  # bytes: probability, density, current and its three parts in 12 cells
     most = int(0.5 * memory_of_machine() / each)
     many = int(memory_of_machine() / each) + 1
     text = replaced(well(1), ("times = [0.5, 1.0]", f"until = 1.0\nsave = {many}"))

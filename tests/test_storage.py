@@ -67,6 +67,8 @@ times = [0.5, 1.5]
 tolerance = 1e-2
 """
 
+PARTS = ("drift", "diffusion", "noise_gradient")  # of a current
+
 
 def stored(text: str, folder: Path) -> tuple[Case, Report]:
     case = parse_case(tomllib.loads(text), "well")
@@ -114,10 +116,11 @@ def test_variables_of_one_dimension(well):
         "loss", "drift_x", "noise_gradient_drift_x", "convention_drift_x", "diffusion_xx",
         "stationary_density", "stationary_current_x", "mean_first_passage_time", "log10_mean_first_passage_time",
         "escape_density", "escape_current_x", "quasi_stationary_density", "committor", "backward_committor",
-        "reactive_current_x", "basin",
+        "reactive_current_x", "basin", *(f"stationary_current_{part}_x" for part in PARTS),
     }  # fmt: skip
+    in_time = {"density", "current_x", *(f"current_{part}_x" for part in PARTS)}
     assert {name for name in file.data_vars if file[name].dims == ("x",)} == fields
-    assert {name for name in file.data_vars if file[name].dims == ("time", "x")} == {"density", "current_x"}
+    assert {name for name in file.data_vars if file[name].dims == ("time", "x")} == in_time
     assert {name for name in file.data_vars if file[name].dims == ("time",)} == {
         "mass", "mean_x", "covariance_xx", "relative_entropy",
         "mean_loss", "mean_distance", "occupation_left", "flux_left",
@@ -212,7 +215,7 @@ def test_variables_of_two_dimensions_and_of_sgd(sgd):
         "convention_drift_v", "diffusion_uu", "diffusion_uv", "diffusion_vv",
     }  # fmt: skip
     assert {name for name in file.data_vars if file[name].dims == ("time", "u", "v")} == {
-        "density", "current_u", "current_v"
+        "density", "current_u", "current_v", *(f"current_{part}_{axis}" for part in PARTS for axis in "uv")
     }  # fmt: skip
     np.testing.assert_array_equal(file.steps, file.time / 0.1)
     np.testing.assert_array_equal(file.absorbed_u_max, report.motion.absorbed["u_max"])

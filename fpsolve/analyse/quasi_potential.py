@@ -64,9 +64,10 @@ def quasi_potential(generator: Generator, log_probability: FloatArray) -> QuasiP
         return None
     high, low = (_below_highest(logarithm, grid.volumes) for logarithm in (log_probability, log_lower))
     noise = problem.temperature or 1.0
-    values = (low - high) / (1.0 / LOWER - 1.0)
-    error = OWN_DIFFERENCES * np.abs(values - LOWER * low)
-    return QuasiPotential(noise * (values - values.min()), noise * error, noise)
+    with np.errstate(invalid="ignore"):  # outside the domain there is nothing
+        values = (low - high) / (1.0 / LOWER - 1.0)
+        error = OWN_DIFFERENCES * np.abs(values - LOWER * low)
+    return QuasiPotential(noise * (values - np.nanmin(values)), noise * error, noise)
 
 
 def _below_highest(log_probability: FloatArray, volumes: FloatArray) -> FloatArray:

@@ -158,7 +158,7 @@ def _refined(problem: Problem, start: FloatArray, displacement: FloatArray) -> t
         open_ = ~(np.abs(fine - coarse) <= SMOOTH_EXPONENT * (1.0 + np.abs(fine)))
         done = ~open_ | (halving == MOST_HALVINGS)
         np.add.at(halves, ((lower[done] >= 0.5).astype(np.int64), segment[done]), fine[done])
-        if not open_.any():
+        if done.all():
             break
         segment, known = np.repeat(segment[open_], 2), values[open_][:, HALVES].reshape(-1, 3)
         lower = (lower[open_, None] + 0.5 * width * np.array([0.0, 1.0])).ravel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,12 +108,7 @@ def sketch(
     def sheet(density: FloatArray, current: FloatArray | None = None) -> Sheet:
         return Sheet.on(problem, title, regions, window_of(problem, density, current))
 
-    figures: dict[str, Figure] = {}
-    if rest is not None:
-        current = rest.current if flows(rest) else None
-        figures["density"] = draw_rest(sheet(rest.density, current), rest, basins)
-        if (found := rest.quasi_potential) is not None and rises(found) and len(drawn_axes(problem.grid)) == 2:
-            figures["quasi-potential"] = draw_quasi_potential(sheet(rest.density, current), rest, found)
+    figures: dict[str, Figure] = {} if rest is None else _at_rest(sheet, rest, basins)
     if motion is not None and motion.times.size > 1:
         figures["time"] = draw_motion(sheet(motion.density), motion)
     if escape is not None:
@@ -130,6 +125,16 @@ def sketch(
     if witness is not None and witness.saw_anything:
         density = next(_densities(None if witness.rest is None else rest, motion, escape))
         figures["ensemble"] = draw_witness(sheet(density), witness, rest=rest, motion=motion, escape=escape)
+    return figures
+
+
+def _at_rest(sheet: Callable[..., Sheet], rest: AtRest, basins: Basins | None) -> dict[str, Figure]:
+    """The density, and the quasi-potential where there is one in a plane; sheet: for a density and a current."""
+    current = rest.current if flows(rest) else None
+    page = sheet(rest.density, current)
+    figures = {"density": draw_rest(page, rest, basins)}
+    if (found := rest.quasi_potential) is not None and rises(found) and len(drawn_axes(page.grid)) == 2:
+        figures["quasi-potential"] = draw_quasi_potential(sheet(rest.density, current), rest, found)
     return figures
 
 
