@@ -19,6 +19,8 @@ from fpsolve.present.pictures.sheet import Sheet
 from fpsolve.present.pictures.style import styled
 from fpsolve.present.pictures.views import whole_window
 
+pytestmark = pytest.mark.slow  # pictures, seconds each
+
 SPACE = [["5 + 3*x**2 + x", "x", "0"], ["x", "3 + y**2", "0.5"], ["0", "0.5", "1 + z**2/4"]]
 PLANE = [["5 + 3*x**2 + x", "1.5*x + 0.5"], ["1.5*x + 0.5", "3 + y**2"]]
 WIDE = [["5*exp(3*x)", "0"], ["0", "3*exp(3*x)"]]

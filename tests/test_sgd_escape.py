@@ -7,6 +7,8 @@ import pytest
 
 import fpsolve
 
+pytestmark = pytest.mark.slow  # runs of SGD, many seconds each
+
 CASES = Path(__file__).parents[1] / "cases"
 # learning_rate / batch_size is the same in all three, and so is the equation.
 RATES = {0.1: 36, 0.05: 18, 0.025: 9}

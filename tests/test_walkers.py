@@ -92,6 +92,7 @@ def test_a_drift_that_has_no_value_on_a_wall():
     agree(squares.mean(), squares.std() / math.sqrt(20_000), 2.0, 0.01)  # of the steps beside the wall
 
 
+@pytest.mark.slow
 def test_the_variance_is_of_first_order_in_the_time_step():
     """At rest Euler's variance is T / (1 - h/2), so T / variance is off by h/2. 300 nearly independent times."""
     errors = []
@@ -222,6 +223,7 @@ def test_exit_times_are_of_first_order_with_the_bridge():
     assert abs(math.log(errors[0] / errors[1], 4.0) - 1.0) < 0.1  # the sample's own uncertainty is 0.033
 
 
+@pytest.mark.slow
 def test_exit_times_are_of_order_one_half_without_the_bridge():
     errors = [exits(free(LINE, [[1.0]]), 0.0, step, 60_000, bridge=False).value - 0.5 for step in (0.01, 0.0025)]
     assert errors[1] > 0.03  # where with the bridge there is none
