@@ -366,6 +366,7 @@ def test_a_full_disk(tmp_path):
     assert run(path, resume=True).motion.times.size == 41, "and it goes on when there is space again"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of this kind")
 def test_a_full_disk_leaves_an_earlier_result_alone(tmp_path):
     path, file = written(PLAIN, tmp_path), tmp_path / "out" / "well.nc"

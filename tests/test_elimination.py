@@ -131,6 +131,7 @@ def test_every_entry_is_right_up_to_times_of_1e170(name):
     assert name == "one cell" or resolvent.solve_adjoint(np.ones(generator.grid.size)).max() > 1e165
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OPEN if name != "one cell"])
 def test_every_entry_is_right_beyond_the_range_of_doubles(name):
     """Times to 1e600, or as far as edges that climb 700 at once take it, in numbers of any range by themselves."""

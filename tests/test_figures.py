@@ -497,6 +497,7 @@ def test_a_path_around_a_ring_does_not_leap():
         assert np.nanmax(np.abs(np.diff(line))) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_infinite_and_refined_axes(dimensions):
     """Of an infinite axis there is drawn what is to be seen; all the rest is as ever."""

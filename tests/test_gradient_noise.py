@@ -276,6 +276,7 @@ def test_the_record_is_plain(known):
     assert interval == list(known["cauchy"].batches[0].fits[0].interval)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cauchy", "two-valued", "sparse", "silent", "three", "one size"])
 def test_the_picture_holds_everything(known, name, tmp_path):
     random = np.random.default_rng(8)

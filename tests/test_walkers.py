@@ -212,6 +212,7 @@ def test_a_single_step_has_the_whole_law_of_the_exit_time(drift):
     agree(found, np.sqrt(exact * (1.0 - exact) / 40_000), exact)
 
 
+@pytest.mark.slow
 def test_exit_times_are_of_first_order_with_the_bridge():
     """Drift -3 x, D = 1 + x**2 on (-1, 1), from 0: both change along a step; psi = -3/2 ln(1 + x**2), mean 2/3."""
     exact = passage_moments(lambda x: -1.5 * np.log1p(x**2), lambda x: 1.0 + x**2, 0.0, 1e-9, 1.0)[0]

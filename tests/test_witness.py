@@ -369,6 +369,7 @@ def test_picture_of_a_line_at_rest():
     assert "var x" in text
 
 
+@pytest.mark.slow
 def test_picture_of_a_plane():
     problem, ensemble, start = two_slopes(), Ensemble(walkers=400), Gaussian([0.6, 0.1], width=0.1)
     motion, rest = evolve(problem, start, until=4.0, save=6), stationary(problem)
@@ -382,6 +383,7 @@ def test_picture_of_a_plane():
     assert "cov x, y" in text
 
 
+@pytest.mark.slow
 def test_picture_of_space():
     problem, ensemble, start = space(), Ensemble(walkers=400, time_step=0.02), Gaussian([0.5, 0.5, 0.5], width=0.4)
     motion, rest = evolve(problem, start, until=1.0, save=3), stationary(problem)
