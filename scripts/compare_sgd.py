@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 import fpsolve
 from fpsolve.present.pictures.style import styled
@@ -75,6 +76,9 @@ def main() -> None:
         )
         line = np.array([min(RATES), max(RATES)])
         axes.loglog(line, 1.2 * line, ":", color="grey", label="proportional to the learning rate")
+        axes.set_xlim(0.8 * min(RATES), 1.25 * max(RATES))
+        axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("learning rate")
         axes.set_ylabel("relative difference of Fokker-Planck and SGD")
         axes.legend()
