@@ -129,15 +129,6 @@ class Frame:
         terms = [f"{share:.6g}*({name} - {origin:.6g})" for share, name, origin in parts if abs(share) > NOTHING]
         return " + ".join(terms)
 
-    def is_like(self, other: Frame | None) -> bool:
-        """Whether another frame is the same but for rounding."""
-        return (
-            other is not None
-            and self.variables == other.variables
-            and np.allclose(self.at, other.at, rtol=1e-9, atol=1e-12)
-            and np.allclose(self.directions, other.directions, rtol=0.0, atol=1e-9)
-        )
-
 
 def _conjugated(left: FloatArray, matrices: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("ai,ij...,bj->ab...", left, matrices, left, optimize=matrices.ndim > 2))
